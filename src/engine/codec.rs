@@ -1,0 +1,320 @@
+//! Records as bytes, for stores outside this process.
+//!
+//! A record is written as two values, because they live for different times:
+//! the *head* (state, fence, fingerprint; small, kept past the retention) and
+//! the *response* (gone with the retention). A done head without its response
+//! is an expired record, with no write needed.
+//!
+//! | bytes of a head | what |
+//! |---|---|
+//! | 0 | version of the layout, [`VERSION`] |
+//! | 1..17 | the owner's token |
+//! | 17..21 | the owner's revision, big endian |
+//! | 21.. | a length-delimited protobuf message |
+//!
+//! The fence lies at fixed offsets so that a store can compare it without
+//! understanding the rest ([`FENCE`]). Protobuf fields may be added; a version
+//! changes only when old readers would misread.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::{BufMut, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use prost::Message;
+
+use super::{
+    fingerprint::Fingerprint,
+    record::{
+        Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Timestamp, Token,
+        Tombstone, Unknown,
+    },
+};
+
+/// The layout that is written. Every version up to it is read.
+pub const VERSION: u8 = 1;
+
+/// Where a head carries its fence: the token, then the revision.
+pub const FENCE: Range<usize> = 1..21;
+
+/// A record as a store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// State, fence and fingerprint.
+    pub head: Bytes,
+    /// The response, when the record is done.
+    pub response: Option<Bytes>,
+}
+
+/// Bytes that are not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// Written by a later version of the program.
+    #[error("the record has layout {0}, this program reads up to {VERSION}; upgrade this gate")]
+    Newer(u8),
+    /// Cut short, or never a record.
+    #[error("the record is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// Writes a record.
+#[must_use]
+pub fn encode(record: &Record) -> Encoded {
+    let mut response = None;
+    let (state, body) = match record {
+        Record::Pending(pending) => (
+            State::Pending,
+            Head {
+                fingerprint: print(pending.fingerprint),
+                node: pending.node.to_string(),
+                started: pending.started.0,
+                until: pending.lease_until.0,
+                ..Head::default()
+            },
+        ),
+        Record::Unknown(unknown) => (
+            State::Unknown,
+            Head {
+                fingerprint: print(unknown.fingerprint),
+                node: unknown.node.to_string(),
+                started: unknown.started.0,
+                at: unknown.since.0,
+                reason: Reason::ALL.iter().position(|r| *r == unknown.reason).unwrap_or(0) as u32,
+                ..Head::default()
+            },
+        ),
+        Record::Done(done) => {
+            response = Some(encode_response(&done.response));
+            (
+                State::Done,
+                Head {
+                    fingerprint: print(done.fingerprint),
+                    at: done.completed.0,
+                    until: done.retained_until.0,
+                    ..Head::default()
+                },
+            )
+        }
+        Record::Expired(tombstone) => (
+            State::Done,
+            Head {
+                fingerprint: print(tombstone.fingerprint),
+                at: tombstone.completed.0,
+                ..Head::default()
+            },
+        ),
+    };
+    let body = Head { state: state as i32, ..body };
+    let fence = record.fence();
+    let mut head = Vec::with_capacity(FENCE.end + 2 + body.encoded_len());
+    head.put_u8(VERSION);
+    head.put_slice(&encode_fence(fence));
+    body.encode_length_delimited(&mut head).expect("a Vec grows as far as it must");
+    Encoded { head: head.into(), response }
+}
+
+/// Writes a fence the way a head carries it, for a store's comparison.
+#[must_use]
+pub fn encode_fence(fence: Fence) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    bytes[..16].copy_from_slice(&fence.token.0);
+    bytes[16..].copy_from_slice(&fence.revision.to_be_bytes());
+    bytes
+}
+
+/// Reads only the fence of a head.
+///
+/// # Errors
+/// [`CodecError`] when the bytes are no head of a version that is known.
+pub fn decode_fence(head: &[u8]) -> Result<Fence, CodecError> {
+    version(head)?;
+    let bytes = head.get(FENCE).ok_or(CodecError::Damaged("no fence"))?;
+    let (token, revision) = bytes.split_at(16);
+    Ok(Fence {
+        token: Token(token.try_into().expect("split at 16")),
+        revision: u32::from_be_bytes(revision.try_into().expect("20 - 16 bytes")),
+    })
+}
+
+/// Reads a record. A done head whose `response` is gone is an expired record.
+///
+/// # Errors
+/// [`CodecError`] when the bytes are cut short, damaged, or of a later version.
+pub fn decode(head: &[u8], response: Option<Bytes>) -> Result<Record, CodecError> {
+    let fence = decode_fence(head)?;
+    let body: Head = message(&head[FENCE.end..])?;
+    let fingerprint = body
+        .fingerprint
+        .as_slice()
+        .try_into()
+        .map(Fingerprint::from_bytes)
+        .map_err(|_| CodecError::Damaged("fingerprint"))?;
+    let node: Arc<str> = body.node.as_str().into();
+    let started = Timestamp(body.started);
+    match State::try_from(body.state) {
+        Ok(State::Pending) => {
+            let lease_until = Timestamp(body.until);
+            Ok(Record::Pending(Pending { fence, fingerprint, node, started, lease_until }))
+        }
+        Ok(State::Unknown) => {
+            // A reason that a later version added is still an unknown outcome.
+            let reason =
+                Reason::ALL.get(body.reason as usize).copied().unwrap_or(Reason::OwnerLost);
+            let since = Timestamp(body.at);
+            Ok(Record::Unknown(Unknown { fence, fingerprint, node, started, since, reason }))
+        }
+        Ok(State::Done) => match response {
+            None => {
+                let completed = Timestamp(body.at);
+                Ok(Record::Expired(Tombstone { fence, fingerprint, completed }))
+            }
+            Some(response) => Ok(Record::Done(Arc::new(Done {
+                fence,
+                fingerprint,
+                completed: Timestamp(body.at),
+                retained_until: Timestamp(body.until),
+                response: decode_response(response)?,
+            }))),
+        },
+        Ok(State::Absent) | Err(_) => Err(CodecError::Damaged("state")),
+    }
+}
+
+fn version(bytes: &[u8]) -> Result<(), CodecError> {
+    match bytes.first() {
+        None => Err(CodecError::Damaged("empty")),
+        Some(&VERSION) => Ok(()),
+        Some(&newer) if newer > VERSION => Err(CodecError::Newer(newer)),
+        Some(_) => Err(CodecError::Damaged("version")),
+    }
+}
+
+fn message<M: Message + Default>(bytes: impl bytes::Buf + Clone) -> Result<M, CodecError> {
+    let mut rest = bytes;
+    let message =
+        M::decode_length_delimited(&mut rest).map_err(|_| CodecError::Damaged("message"))?;
+    if rest.has_remaining() {
+        return Err(CodecError::Damaged("trailing bytes"));
+    }
+    Ok(message)
+}
+
+fn print(fingerprint: Fingerprint) -> Vec<u8> {
+    fingerprint.as_bytes().to_vec()
+}
+
+fn encode_response(recorded: &Recorded) -> Bytes {
+    let message = match recorded {
+        Recorded::StatusOnly(status) => {
+            Response { status: status.as_u16().into(), status_only: true, ..Response::default() }
+        }
+        Recorded::Whole(response) => Response {
+            status: response.status.as_u16().into(),
+            status_only: false,
+            headers: fields(&response.headers),
+            body: response.body.clone(),
+            has_trailers: response.trailers.is_some(),
+            trailers: response.trailers.as_ref().map(fields).unwrap_or_default(),
+        },
+    };
+    let mut bytes = Vec::with_capacity(6 + message.encoded_len());
+    bytes.put_u8(VERSION);
+    message.encode_length_delimited(&mut bytes).expect("a Vec grows as far as it must");
+    bytes.into()
+}
+
+fn decode_response(mut bytes: Bytes) -> Result<Recorded, CodecError> {
+    version(&bytes)?;
+    let _ = bytes.split_to(1);
+    let message: Response = message(bytes)?;
+    let status = u16::try_from(message.status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or(CodecError::Damaged("status"))?;
+    if message.status_only {
+        return Ok(Recorded::StatusOnly(status));
+    }
+    Ok(Recorded::Whole(StoredResponse {
+        status,
+        headers: header_map(message.headers)?,
+        body: message.body,
+        trailers: message.has_trailers.then(|| header_map(message.trailers)).transpose()?,
+    }))
+}
+
+fn fields(map: &HeaderMap) -> Vec<Field> {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| Field {
+        name: name.as_str().to_owned(),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    };
+    map.iter().map(field).collect()
+}
+
+fn header_map(fields: Vec<Field>) -> Result<HeaderMap, CodecError> {
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for Field { name, value } in fields {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
+            return Err(CodecError::Damaged("header"));
+        };
+        map.try_append(name, value).map_err(|_| CodecError::Damaged("too many headers"))?;
+    }
+    Ok(map)
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Head {
+    #[prost(enumeration = "State", tag = "1")]
+    state: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    fingerprint: Vec<u8>,
+    #[prost(string, tag = "3")]
+    node: String,
+    #[prost(uint64, tag = "4")]
+    started: u64,
+    /// Since when it is unknown, or when it was recorded.
+    #[prost(uint64, tag = "5")]
+    at: u64,
+    /// The end of the lease, or of the retention.
+    #[prost(uint64, tag = "6")]
+    until: u64,
+    #[prost(uint32, tag = "7")]
+    reason: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+enum State {
+    Absent = 0,
+    Pending = 1,
+    Unknown = 2,
+    Done = 3,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Response {
+    #[prost(uint32, tag = "1")]
+    status: u32,
+    #[prost(bool, tag = "2")]
+    status_only: bool,
+    #[prost(message, repeated, tag = "3")]
+    headers: Vec<Field>,
+    #[prost(bytes = "bytes", tag = "4")]
+    body: Bytes,
+    #[prost(bool, tag = "5")]
+    has_trailers: bool,
+    #[prost(message, repeated, tag = "6")]
+    trailers: Vec<Field>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Field {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! What makes two requests the same request.
+//!
+//! A fingerprint is a keyed digest over method, path and query, principal and
+//! body. Headers take no part (clients that retry change them). Every field is
+//! length-prefixed, so no two different requests feed the same bytes.
+
+use std::fmt;
+
+use http::request::Parts;
+
+use super::{
+    canonical,
+    facet::Facet,
+    policy::{BodyMatch, Policy},
+    record::StoreKey,
+};
+
+/// The digest of a request: 32 bytes, equal when the requests are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The bytes, as they are stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads a fingerprint back from a store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({:02x}{:02x}..)", self.0[0], self.0[1])
+    }
+}
+
+/// The keys of the two digests, derived from one secret.
+///
+/// All gates that share a store must use the same secret: with another one they
+/// would not see each other's claims. The empty secret is allowed; a secret of
+/// one's own keeps somebody who can read the store from guessing short keys.
+#[derive(Clone)]
+pub struct Hasher {
+    names: [u8; 32],
+    prints: [u8; 32],
+}
+
+impl Hasher {
+    /// Derives both digest keys from `secret`.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self {
+            names: blake3::derive_key("oncegate 2026-11 store key v1", secret),
+            prints: blake3::derive_key("oncegate 2026-11 fingerprint v1", secret),
+        }
+    }
+
+    /// The name under which a store keeps `key`, for a request in `scope`.
+    #[must_use]
+    pub fn store_key(&self, scope: &[Facet], head: &Parts, key: &str) -> StoreKey {
+        let mut digest = Digest::new(&self.names);
+        digest.facets(scope, head);
+        digest.field(key.as_bytes());
+        StoreKey::from_bytes(digest.finish())
+    }
+
+    /// The fingerprint of a request under `policy`.
+    #[must_use]
+    pub fn fingerprint(&self, policy: &Policy, head: &Parts, body: &[u8]) -> Fingerprint {
+        let mut digest = self.request(policy, head);
+        match policy.fingerprint_body {
+            BodyMatch::Exact => digest.field(body),
+            BodyMatch::Json => canonical::digest(body, &policy.fingerprint_ignore, &mut digest),
+            BodyMatch::Ignore => {}
+        }
+        Fingerprint(digest.finish())
+    }
+
+    /// The key of a request that carries none: the digest of the whole of it
+    /// (content-based deduplication).
+    pub(crate) fn content_key(&self, policy: &Policy, head: &Parts, body: &[u8]) -> String {
+        let mut digest = self.request(policy, head);
+        digest.field(body);
+        blake3::Hash::from_bytes(digest.finish()).to_hex().to_string()
+    }
+
+    fn request(&self, policy: &Policy, head: &Parts) -> Digest {
+        let mut digest = Digest::new(&self.prints);
+        digest.field(head.method.as_str().as_bytes());
+        digest.field(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+        digest.facets(&policy.principal, head);
+        digest
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher(..)")
+    }
+}
+
+/// A keyed digest over length-prefixed fields.
+pub(crate) struct Digest(blake3::Hasher);
+
+impl Digest {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(blake3::Hasher::new_keyed(key))
+    }
+
+    pub(crate) fn count(&mut self, count: usize) {
+        self.0.update(&(count as u64).to_le_bytes());
+    }
+
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn optional(&mut self, bytes: Option<&[u8]>) {
+        self.count(usize::from(bytes.is_some()));
+        if let Some(bytes) = bytes {
+            self.field(bytes);
+        }
+    }
+
+    fn facets(&mut self, facets: &[Facet], head: &Parts) {
+        self.count(facets.len());
+        facets.iter().for_each(|facet| facet.digest(head, self));
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}

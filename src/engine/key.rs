@@ -1,0 +1,305 @@
+//! Where a key comes from, and what a valid key is.
+//!
+//! 1. Sources are tried in order; the first that yields a value wins.
+//! 2. A value that is present and malformed is an error, not a reason to look
+//!    further: a client that means to be protected is never silently not.
+//! 3. `"abc"` (RFC 8941 string) and `abc` are the same key. A bare value is
+//!    taken as it is, because a UUID that begins with a digit is no structured
+//!    field item, and that is what most clients send.
+
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+
+use http::{HeaderName, HeaderValue, header::CONNECTION, request::Parts};
+use regex::bytes::Regex;
+
+use super::{facet, fingerprint::Hasher, policy::Policy};
+
+/// The longest key that is accepted, in bytes.
+pub const MAX_KEY: usize = 255;
+
+/// A valid key: 1 to 255 visible ASCII characters.
+///
+/// Put one into a request's extensions to key it from code that runs outside
+/// the layer; the layer puts the key it found there for the code inside.
+///
+/// ```
+/// use oncegate::Key;
+///
+/// assert_eq!(Key::new("8e03978e")?.as_str(), "8e03978e");
+/// assert!(Key::new("two words").is_err());
+/// # Ok::<(), oncegate::engine::key::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the text is empty, too long or not visible ASCII.
+    pub fn new(text: &str) -> Result<Self, KeyError> {
+        match text.len() {
+            0 => Err(KeyError::Empty),
+            1..=MAX_KEY if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Self(text.into()))
+            }
+            1..=MAX_KEY => Err(KeyError::Character),
+            _ => Err(KeyError::TooLong),
+        }
+    }
+
+    /// The key as the client meant it, without quotes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Keys are secrets of the client's: they are not shown.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} bytes)", self.0.len())
+    }
+}
+
+/// Why a key was refused. The message is for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Nothing between the quotes, or an empty value.
+    #[error("the key is empty; send 1 to 255 visible ASCII characters")]
+    Empty,
+    /// More than [`MAX_KEY`] bytes.
+    #[error("the key is longer than 255 characters")]
+    TooLong,
+    /// White space, a control character, or a byte outside ASCII.
+    #[error("the key has a character that is not visible ASCII")]
+    Character,
+    /// A comma in a bare value: two keys joined on their way here.
+    #[error("the key has a comma; send one key, or put it in quotes")]
+    Comma,
+    /// The header was given twice.
+    #[error("the key was given more than once")]
+    Repeated,
+    /// Begins with a quote and is not an RFC 8941 string.
+    #[error("the key begins with a quote and is not an RFC 8941 string")]
+    Quoting,
+    /// `Connection` names the key header, so a hop would have removed it.
+    #[error("the Connection header names the key header; a key must reach every hop")]
+    HopByHop,
+}
+
+/// A place to look for a key, named the way the configuration names it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// `header:NAME`.
+    Header(HeaderName),
+    /// `json:/pointer` (RFC 6901): a string or a number in a JSON body.
+    Json(String),
+    /// `form:NAME`: a field of an urlencoded body.
+    Form(String),
+    /// `query:NAME`: a query parameter.
+    Query(String),
+    /// `body:REGEX`: the first group of a linear-time expression.
+    Body(Regex),
+    /// `content`: the digest of the request itself.
+    Content,
+}
+
+/// A key source that could not be read from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySourceError {
+    /// No such kind of source.
+    #[error(
+        "`{0}` is no key source; use header:NAME, json:/pointer, form:NAME, query:NAME, body:REGEX or content"
+    )]
+    Unknown(String),
+    /// Not a header name (RFC 9110, 5.1).
+    #[error("`{0}` is not a header name")]
+    Header(String),
+    /// Not an RFC 6901 pointer.
+    #[error("`{0}` is not a JSON pointer; it begins with a slash, as in json:/payment/id")]
+    Pointer(String),
+    /// Not a regular expression, or one without a group.
+    #[error("body expression: {0}")]
+    Expression(String),
+}
+
+impl FromStr for KeySource {
+    type Err = KeySourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "content" => Ok(Self::Content),
+            Some(("header", name)) => {
+                name.parse().map(Self::Header).map_err(|_| KeySourceError::Header(name.to_owned()))
+            }
+            Some(("json", pointer)) if pointer.starts_with('/') => {
+                Ok(Self::Json(pointer.to_owned()))
+            }
+            Some(("json", pointer)) => Err(KeySourceError::Pointer(pointer.to_owned())),
+            Some(("form", name)) if !name.is_empty() => Ok(Self::Form(name.to_owned())),
+            Some(("query", name)) if !name.is_empty() => Ok(Self::Query(name.to_owned())),
+            Some(("body", expression)) => {
+                let regex = Regex::new(expression)
+                    .map_err(|error| KeySourceError::Expression(error.to_string()))?;
+                if regex.captures_len() < 2 {
+                    return Err(KeySourceError::Expression(format!(
+                        "`{expression}` has no group; the first group is the key"
+                    )));
+                }
+                Ok(Self::Body(regex))
+            }
+            _ => Err(KeySourceError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Json(pointer) => write!(f, "json:{pointer}"),
+            Self::Form(name) => write!(f, "form:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Body(expression) => write!(f, "body:{expression}"),
+            Self::Content => f.write_str("content"),
+        }
+    }
+}
+
+/// A key and the header line that carried it, if one did.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The key.
+    pub key: Key,
+    /// The header to echo, as the client wrote it.
+    pub echo: Option<(HeaderName, HeaderValue)>,
+}
+
+/// What the head alone says about the key.
+#[derive(Debug)]
+pub enum Glance {
+    /// The head carries a key.
+    Found(Found),
+    /// A source that comes first, or the only ones, lie in the body.
+    InBody,
+    /// No source can yield a key.
+    Absent,
+}
+
+/// Looks for a key without the body, so that a request without one is passed on
+/// before a byte of its body was read.
+///
+/// # Errors
+/// [`KeyError`] when a source holds a malformed key.
+pub fn glance(policy: &Policy, head: &Parts) -> Result<Glance, KeyError> {
+    if let Some(key) = head.extensions.get::<Key>() {
+        return Ok(Glance::Found(Found { key: key.clone(), echo: None }));
+    }
+    for source in &policy.keys {
+        match source {
+            KeySource::Header(name) => {
+                if let Some(found) = in_header(name, head)? {
+                    return Ok(Glance::Found(found));
+                }
+            }
+            KeySource::Query(name) => {
+                if let Some(value) = facet::query(head, name) {
+                    return Key::new(&value).map(|key| Glance::Found(Found { key, echo: None }));
+                }
+            }
+            KeySource::Json(_) | KeySource::Form(_) | KeySource::Body(_) | KeySource::Content => {
+                return Ok(Glance::InBody);
+            }
+        }
+    }
+    Ok(Glance::Absent)
+}
+
+/// Looks for a key in the whole request.
+///
+/// # Errors
+/// [`KeyError`] when a source holds a malformed key.
+pub fn find(
+    policy: &Policy,
+    hasher: &Hasher,
+    head: &Parts,
+    body: &[u8],
+) -> Result<Option<Found>, KeyError> {
+    for source in &policy.keys {
+        let value = match source {
+            KeySource::Header(name) => match in_header(name, head)? {
+                Some(found) => return Ok(Some(found)),
+                None => continue,
+            },
+            KeySource::Query(name) => facet::query(head, name),
+            KeySource::Json(pointer) => in_json(pointer, body).map(Cow::Owned),
+            KeySource::Form(name) => {
+                form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            KeySource::Body(expression) => expression
+                .captures(body)
+                .and_then(|groups| groups.get(1))
+                .map(|group| String::from_utf8_lossy(group.as_bytes())),
+            KeySource::Content => Some(Cow::Owned(hasher.content_key(policy, head, body))),
+        };
+        if let Some(value) = value {
+            return Key::new(&value).map(|key| Some(Found { key, echo: None }));
+        }
+    }
+    Ok(None)
+}
+
+fn in_header(name: &HeaderName, head: &Parts) -> Result<Option<Found>, KeyError> {
+    let mut values = head.headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(KeyError::Repeated);
+    }
+    if nominated(name, head) {
+        return Err(KeyError::HopByHop);
+    }
+    let key = parse(value)?;
+    Ok(Some(Found { key, echo: Some((name.clone(), value.clone())) }))
+}
+
+fn parse(value: &HeaderValue) -> Result<Key, KeyError> {
+    let bytes = value.as_bytes();
+    if bytes.first() == Some(&b'"') {
+        let item: sfv::Item = sfv::Parser::new(bytes).parse().map_err(|_| KeyError::Quoting)?;
+        let text = item.bare_item.as_string().ok_or(KeyError::Quoting)?;
+        return Key::new(text.as_str());
+    }
+    if bytes.contains(&b',') {
+        return Err(KeyError::Comma);
+    }
+    Key::new(std::str::from_utf8(bytes).map_err(|_| KeyError::Character)?)
+}
+
+fn nominated(name: &HeaderName, head: &Parts) -> bool {
+    head.headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
+fn in_json(pointer: &str, body: &[u8]) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match document.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod tests;

@@ -1,0 +1,30 @@
+//! The rules, as pure code.
+//!
+//! Everything here takes what it needs as an argument and returns what it
+//! decided. No clock, no randomness, no store, no runtime: the same inputs give
+//! the same answer, which is what makes the decision table checkable by
+//! exhaustion and the simulation repeatable.
+//!
+//! | module | question that it answers |
+//! |---|---|
+//! | [`key`] | which key does a request carry, and is it valid? |
+//! | [`facet`] | which values of a request stand for the caller or the account? |
+//! | [`fingerprint`] | is this the same request as the one that was claimed? |
+//! | [`policy`] | what does a route want? |
+//! | [`record`] | what does a store hold about a key? |
+//! | [`codec`] | how is that written down? |
+//! | [`decision`] | given what the store holds, what happens to this request? |
+//! | [`outcome`] | given what was seen of the upstream, what becomes of the key? |
+//! | [`problem`] | how is a refusal worded? |
+
+mod canonical;
+#[cfg(feature = "codec")]
+pub mod codec;
+pub mod decision;
+pub mod facet;
+pub mod fingerprint;
+pub mod key;
+pub mod outcome;
+pub mod policy;
+pub mod problem;
+pub mod record;

@@ -1,0 +1,555 @@
+//! How a refusal is worded: the only place that makes an error response.
+//!
+//! Bodies follow RFC 9457. The extension member `error` repeats the essence for
+//! SDKs that look only there, and that would take a 409 without it for a success.
+//! Upstream trouble carries `Proxy-Status` (RFC 9209).
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LINK, RETRY_AFTER},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    decision::Refusal,
+    key::KeyError,
+    policy::{Dialect, Policy},
+    record::{Reason, Timestamp},
+};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const STRIPE_SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+
+/// Everything that a gate says instead of an upstream's response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The route requires a key and there is none.
+    KeyMissing,
+    /// The key is malformed.
+    KeyInvalid(KeyError),
+    /// What the store holds forbids the request.
+    Refused(Refusal),
+    /// The request body is longer than the policy reads.
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The request body broke off or was not HTTP.
+    BodyIncomplete,
+    /// The request body did not arrive in time.
+    BodyTimeout,
+    /// All buffered bodies together have reached their limit.
+    Overloaded,
+    /// The store does not answer, and nothing was sent.
+    StoreUnavailable,
+    /// The gate is going away.
+    ShuttingDown,
+    /// Nothing was sent to the upstream; a retry executes.
+    Unreachable(Fault),
+    /// Something was sent, and what came of it is not known.
+    OutcomeUnknown {
+        /// What was seen.
+        reason: Reason,
+    },
+    /// An unkeyed exchange with the upstream failed.
+    UpstreamFailed(Fault),
+    /// No route takes the request.
+    NoRoute,
+    /// The request is not one that a proxy may forward.
+    BadRequest(&'static str),
+    /// The method is not one that a proxy of this kind serves.
+    MethodNotServed,
+}
+
+/// What went wrong on the upstream's side, as RFC 9209 names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The name could not be resolved.
+    Dns,
+    /// The connection was refused or could not be routed.
+    Refused,
+    /// No connection in time.
+    ConnectTimeout,
+    /// The connection broke before a response began.
+    Terminated,
+    /// No response in time.
+    ResponseTimeout,
+    /// The response broke off.
+    Incomplete,
+    /// The response was not HTTP.
+    Protocol,
+}
+
+impl Fault {
+    /// The value of `Proxy-Status`.
+    const fn proxy_status(self) -> &'static str {
+        match self {
+            Self::Dns => "oncegate; error=dns_error",
+            Self::Refused => "oncegate; error=connection_refused",
+            Self::ConnectTimeout => "oncegate; error=connection_timeout",
+            Self::Terminated => "oncegate; error=connection_terminated",
+            Self::ResponseTimeout => "oncegate; error=http_response_timeout",
+            Self::Incomplete => "oncegate; error=http_response_incomplete",
+            Self::Protocol => "oncegate; error=http_protocol_error",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Dns | Self::Refused | Self::Terminated | Self::Incomplete | Self::Protocol => {
+                StatusCode::BAD_GATEWAY
+            }
+        }
+    }
+}
+
+/// How the words are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Style<'a> {
+    /// Whose conventions.
+    pub dialect: Dialect,
+    /// The base of problem types.
+    pub base: &'a str,
+}
+
+impl<'a> From<&'a Policy> for Style<'a> {
+    fn from(policy: &'a Policy) -> Self {
+        Self { dialect: policy.dialect, base: &policy.problem_base }
+    }
+}
+
+/// The parts of one refusal, before they are put together.
+struct Wording {
+    status: StatusCode,
+    slug: &'static str,
+    code: &'static str,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    retry: bool,
+}
+
+impl Problem {
+    /// The response for this problem.
+    ///
+    /// ```
+    /// use oncegate::engine::{policy::Policy, problem::Problem};
+    ///
+    /// let response = Problem::KeyMissing.respond((&Policy::default()).into());
+    /// assert_eq!(response.status(), 400);
+    /// assert_eq!(response.headers()["content-type"], "application/problem+json");
+    /// ```
+    #[must_use]
+    pub fn respond(self, style: Style<'_>) -> Response<Bytes> {
+        let words = self.wording(style.dialect);
+        let kind = format!("{}/{}", style.base, words.slug);
+        let mut document = Map::new();
+        document.insert("type".into(), json!(kind));
+        document.insert("title".into(), json!(words.title));
+        document.insert("status".into(), json!(words.status.as_u16()));
+        document.insert("detail".into(), json!(words.detail));
+        self.members(&mut document);
+        document.insert(
+            "error".into(),
+            json!({ "type": words.kind, "code": words.code, "message": words.detail }),
+        );
+        let body = Bytes::from(Value::Object(document).to_string());
+
+        let mut response = Response::new(body);
+        *response.status_mut() = words.status;
+        let headers = response.headers_mut();
+        let content_type = match style.dialect {
+            Dialect::Ietf => "application/problem+json",
+            Dialect::Stripe => "application/json",
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if words.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if style.dialect == Dialect::Stripe {
+            let retry = HeaderValue::from_static(if words.retry { "true" } else { "false" });
+            headers.insert(STRIPE_SHOULD_RETRY, retry);
+        }
+        if let Some(status) = self.proxy_status() {
+            headers.insert(PROXY_STATUS, HeaderValue::from_static(status));
+        }
+        match self {
+            Self::KeyMissing => {
+                // A base that is no header value was refused with the configuration.
+                if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
+                    headers.insert(LINK, link);
+                }
+            }
+            Self::ShuttingDown => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::MethodNotServed => {
+                let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+                headers.insert(ALLOW, HeaderValue::from_static(methods));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    fn members(self, document: &mut Map<String, Value>) {
+        let at = |at: Timestamp| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at.0);
+            humantime::format_rfc3339_millis(time).to_string()
+        };
+        let mut member = |name: &str, value: Value| document.insert(name.to_owned(), value);
+        match self {
+            Self::Refused(Refusal::OutcomeUnknown { since, reason }) => {
+                member("since", json!(at(since)));
+                member("reason", json!(reason.as_str()));
+            }
+            Self::Refused(Refusal::ResponseNotStored(status)) => {
+                member("original_status", json!(status.as_u16()));
+            }
+            Self::Refused(Refusal::KeyExpired { completed }) => {
+                member("completed", json!(at(completed)));
+            }
+            Self::OutcomeUnknown { reason } => {
+                member("reason", json!(reason.as_str()));
+            }
+            Self::BodyTooLarge { limit } => {
+                member("limit", json!(limit));
+            }
+            _ => {}
+        }
+    }
+
+    fn proxy_status(self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable(fault) | Self::UpstreamFailed(fault) => Some(fault.proxy_status()),
+            Self::OutcomeUnknown { reason } => Some(
+                match reason {
+                    Reason::Timeout => Fault::ResponseTimeout,
+                    Reason::Truncated => Fault::Incomplete,
+                    Reason::Reset
+                    | Reason::Gateway502
+                    | Reason::Gateway503
+                    | Reason::Gateway504
+                    | Reason::OwnerLost
+                    | Reason::StoreLost => Fault::Terminated,
+                }
+                .proxy_status(),
+            ),
+            Self::NoRoute => Some("oncegate; error=destination_not_found"),
+            _ => None,
+        }
+    }
+
+    fn wording(self, dialect: Dialect) -> Wording {
+        const KEY: &str = "idempotency_error";
+        const REQUEST: &str = "invalid_request_error";
+        const API: &str = "api_error";
+        let words = |status, slug, code, kind, title, detail: &str, retry| Wording {
+            status,
+            slug,
+            code,
+            kind,
+            title,
+            detail: detail.to_owned(),
+            retry,
+        };
+        match self {
+            Self::KeyMissing => words(
+                StatusCode::BAD_REQUEST,
+                "key-missing",
+                "idempotency_key_missing",
+                KEY,
+                "An idempotency key is required",
+                "Send an Idempotency-Key header with a value that is unique to this operation, and the same value on every retry of it.",
+                false,
+            ),
+            Self::KeyInvalid(error) => words(
+                StatusCode::BAD_REQUEST,
+                "key-invalid",
+                "idempotency_key_invalid",
+                KEY,
+                "The idempotency key is malformed",
+                &error.to_string(),
+                false,
+            ),
+            Self::Refused(refusal) => refused(refusal, dialect),
+            Self::BodyTooLarge { limit } => words(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "request_body_too_large",
+                REQUEST,
+                "The request body is too large",
+                &format!(
+                    "A request with an idempotency key may have a body of at most {limit} bytes. Nothing was executed."
+                ),
+                false,
+            ),
+            Self::BodyIncomplete => words(
+                StatusCode::BAD_REQUEST,
+                "body-incomplete",
+                "request_body_incomplete",
+                REQUEST,
+                "The request body is incomplete",
+                "The request body ended before it was complete. Nothing was executed.",
+                false,
+            ),
+            Self::BodyTimeout => words(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-timeout",
+                "request_body_timeout",
+                REQUEST,
+                "The request body did not arrive in time",
+                "The request body did not arrive in time. Nothing was executed.",
+                false,
+            ),
+            Self::Overloaded => words(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "overloaded",
+                API,
+                "The gate holds as many request bodies as it may",
+                "Nothing was executed. Retry with the same key.",
+                true,
+            ),
+            Self::StoreUnavailable => words(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store-unavailable",
+                "idempotency_store_unavailable",
+                API,
+                "The idempotency store is unavailable",
+                "The key could not be claimed, so the request was not forwarded. Retry with the same key.",
+                true,
+            ),
+            Self::ShuttingDown => words(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "shutting-down",
+                "shutting_down",
+                API,
+                "The gate is shutting down",
+                "Nothing was executed. Retry with the same key.",
+                true,
+            ),
+            Self::Unreachable(fault) => words(
+                fault.status(),
+                "upstream-unreachable",
+                "upstream_unreachable",
+                API,
+                "The upstream could not be reached",
+                "Nothing was sent to the upstream and the key is free. Retry with the same key.",
+                true,
+            ),
+            Self::OutcomeUnknown { reason } => words(
+                match reason {
+                    Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                    _ => StatusCode::BAD_GATEWAY,
+                },
+                "outcome-unknown",
+                "idempotency_outcome_unknown",
+                API,
+                "The outcome is unknown",
+                "The request was sent and no complete response came back. It may have been executed. It will not be sent again unless the outcome is learnt.",
+                false,
+            ),
+            Self::UpstreamFailed(fault) => words(
+                fault.status(),
+                "upstream-failed",
+                "upstream_failed",
+                API,
+                "The upstream failed",
+                "The upstream did not give a complete response.",
+                false,
+            ),
+            Self::NoRoute => words(
+                StatusCode::NOT_FOUND,
+                "no-route",
+                "no_route",
+                REQUEST,
+                "No route takes this request",
+                "No route of the gate matches the request's host and path.",
+                false,
+            ),
+            Self::BadRequest(detail) => words(
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "bad_request",
+                REQUEST,
+                "The request cannot be forwarded",
+                detail,
+                false,
+            ),
+            Self::MethodNotServed => words(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-served",
+                "method_not_served",
+                REQUEST,
+                "The method is not served",
+                "A reverse proxy opens no tunnels.",
+                false,
+            ),
+        }
+    }
+}
+
+fn refused(refusal: Refusal, dialect: Dialect) -> Wording {
+    const KEY: &str = "idempotency_error";
+    let words = |status, slug, code, title, detail: &str, retry| Wording {
+        status,
+        slug,
+        code,
+        kind: KEY,
+        title,
+        detail: detail.to_owned(),
+        retry,
+    };
+    match refusal {
+        Refusal::KeyReused => words(
+            match dialect {
+                Dialect::Ietf => StatusCode::UNPROCESSABLE_ENTITY,
+                Dialect::Stripe => StatusCode::BAD_REQUEST,
+            },
+            "key-reused",
+            "idempotency_key_reused",
+            "The key belongs to another request",
+            "This idempotency key was first used with another method, path, caller or body. Use a new key for a new operation.",
+            false,
+        ),
+        Refusal::KeyInUse => words(
+            StatusCode::CONFLICT,
+            "key-in-use",
+            "idempotency_key_in_use",
+            "The first request with this key still runs",
+            "A request with this idempotency key is being executed. Retry in a moment to get its response.",
+            true,
+        ),
+        Refusal::OutcomeUnknown { .. } => words(
+            StatusCode::CONFLICT,
+            "outcome-unknown",
+            "idempotency_outcome_unknown",
+            "The outcome of the first request is unknown",
+            "The first request with this key was sent and no complete response came back. It may have been executed, so it is not sent again.",
+            false,
+        ),
+        Refusal::ResponseNotStored(_) => words(
+            StatusCode::CONFLICT,
+            "response-not-stored",
+            "idempotency_response_not_stored",
+            "The request was executed and its response was not kept",
+            "The first request with this key was executed. Its response was too large to keep; its status is in original_status.",
+            false,
+        ),
+        Refusal::KeyExpired { .. } => words(
+            StatusCode::CONFLICT,
+            "key-expired",
+            "idempotency_key_expired",
+            "The recorded response has expired",
+            "The first request with this key was executed and its response is no longer kept. Use a new key only if you mean a new operation.",
+            false,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Problem> {
+        let fault = Fault::Refused;
+        let (since, reason) = (Timestamp(1_700_000_000_000), Reason::Reset);
+        vec![
+            Problem::KeyMissing,
+            Problem::KeyInvalid(KeyError::Comma),
+            Problem::Refused(Refusal::KeyReused),
+            Problem::Refused(Refusal::KeyInUse),
+            Problem::Refused(Refusal::OutcomeUnknown { since, reason }),
+            Problem::Refused(Refusal::ResponseNotStored(StatusCode::CREATED)),
+            Problem::Refused(Refusal::KeyExpired { completed: since }),
+            Problem::BodyTooLarge { limit: 7 },
+            Problem::BodyIncomplete,
+            Problem::BodyTimeout,
+            Problem::Overloaded,
+            Problem::StoreUnavailable,
+            Problem::ShuttingDown,
+            Problem::Unreachable(fault),
+            Problem::OutcomeUnknown { reason },
+            Problem::UpstreamFailed(fault),
+            Problem::NoRoute,
+            Problem::BadRequest("no"),
+            Problem::MethodNotServed,
+        ]
+    }
+
+    fn document(problem: Problem, dialect: Dialect) -> (Response<Bytes>, Value) {
+        let response = problem.respond(Style { dialect, base: "https://example.org/p" });
+        let value = serde_json::from_slice(response.body()).unwrap();
+        (response, value)
+    }
+
+    #[test]
+    fn every_problem_is_an_error_to_every_kind_of_client() {
+        for dialect in [Dialect::Ietf, Dialect::Stripe] {
+            for problem in all() {
+                let (response, value) = document(problem, dialect);
+                assert!(response.status().as_u16() >= 400);
+                assert_eq!(value["status"], response.status().as_u16());
+                assert!(value["type"].as_str().unwrap().starts_with("https://example.org/p/"));
+                for member in ["type", "code", "message"] {
+                    assert!(!value["error"][member].as_str().unwrap().is_empty(), "{problem:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_situations_carry_their_members() {
+        let since = Timestamp(1_700_000_000_000);
+        let unknown = Refusal::OutcomeUnknown { since, reason: Reason::Truncated };
+        let (_, value) = document(Problem::Refused(unknown), Dialect::Ietf);
+        assert_eq!(value["since"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(value["reason"], "truncated");
+        let (_, value) = document(
+            Problem::Refused(Refusal::ResponseNotStored(StatusCode::CREATED)),
+            Dialect::Ietf,
+        );
+        assert_eq!(value["original_status"], 201);
+        let (response, _) = document(Problem::KeyMissing, Dialect::Ietf);
+        assert_eq!(
+            response.headers()[LINK],
+            "<https://example.org/p/key-missing>; rel=\"describedby\""
+        );
+        let (response, _) = document(Problem::Unreachable(Fault::ConnectTimeout), Dialect::Ietf);
+        assert_eq!(response.status(), 504);
+        assert_eq!(response.headers()[PROXY_STATUS], "oncegate; error=connection_timeout");
+    }
+
+    #[test]
+    fn the_dialects_differ_where_their_clients_do() {
+        let (ietf, _) = document(Problem::Refused(Refusal::KeyReused), Dialect::Ietf);
+        assert_eq!(
+            (ietf.status().as_u16(), &ietf.headers()[CONTENT_TYPE]),
+            (422, &HeaderValue::from_static("application/problem+json"))
+        );
+        let (stripe, value) = document(Problem::Refused(Refusal::KeyReused), Dialect::Stripe);
+        assert_eq!(
+            (stripe.status().as_u16(), &stripe.headers()[CONTENT_TYPE]),
+            (400, &HeaderValue::from_static("application/json"))
+        );
+        assert_eq!(
+            (&value["error"]["type"], &stripe.headers()[STRIPE_SHOULD_RETRY]),
+            (&json!("idempotency_error"), &HeaderValue::from_static("false"))
+        );
+        let (busy, value) = document(Problem::Refused(Refusal::KeyInUse), Dialect::Stripe);
+        assert_eq!(
+            (busy.status().as_u16(), &value["error"]["code"]),
+            (409, &json!("idempotency_key_in_use"))
+        );
+        assert_eq!(
+            (&busy.headers()[STRIPE_SHOULD_RETRY], &busy.headers()[RETRY_AFTER]),
+            (&HeaderValue::from_static("true"), &HeaderValue::from_static("1"))
+        );
+    }
+}

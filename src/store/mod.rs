@@ -1,0 +1,188 @@
+//! Where records are kept: mechanism only.
+//!
+//! A store inserts, compares and swaps. It knows no HTTP status and no policy;
+//! the only thing in a record that it looks at is the fence.
+//!
+//! 1. Every operation is atomic on one key and safe to repeat: a time-out is not
+//!    a failure, the operation may have happened.
+//! 2. An operation that returns `Ok` is as durable as the store promises.
+//! 3. A record outlives its [`Keep::record`] never, its response
+//!    [`Keep::response`] never; a done record without its response is read as
+//!    [`Record::Expired`].
+//! 4. Nothing else removes a record.
+//!
+//! [`conformance`] checks all of this on any store.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::engine::{
+    policy::Keep,
+    record::{Fence, Record, StoreKey, Summary},
+};
+
+pub mod conformance;
+mod memory;
+
+pub use memory::MemoryStore;
+
+/// A place for records.
+///
+/// See `examples/custom_store.rs` for one of your own, and [`conformance`] for
+/// the suite that it should pass.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Inserts `record` if the key is absent, else returns what is there.
+    ///
+    /// A record that is there and has the token of `record` is one's own earlier
+    /// attempt, whose reply was lost: [`Claimed::Mine`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; the record may have been inserted.
+    async fn claim(
+        &self,
+        key: &StoreKey,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Claimed, StoreError>;
+
+    /// Replaces the record if [`expect` admits](Fence::admits) its fence, or if it is the outcome
+    /// of the same swap done before (the fence of `record` admits it).
+    ///
+    /// # Errors
+    /// [`StoreError`]; the record may have been replaced.
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expect: Fence,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Write, StoreError>;
+
+    /// Removes the record if [`expect` admits](Fence::admits) its fence. An absent key counts as
+    /// removed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the record may have been removed.
+    async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError>;
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError>;
+
+    /// Lists records in an order of the store's own, `limit` at a time. A record
+    /// that is there throughout is listed at least once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError>;
+
+    /// Checks that the store answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] when requests would be refused.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claimed {
+    /// The key is the caller's.
+    Mine,
+    /// The key is taken, and this is what is there.
+    Held(Record),
+}
+
+/// What became of a swap or a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is as the caller wants it.
+    Applied,
+    /// Somebody else has written, or the record is gone; nothing was changed.
+    Fenced,
+}
+
+/// Where a listing goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// A part of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Names and states.
+    pub records: Vec<(StoreKey, Summary)>,
+    /// Where it goes on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// An operation that did not succeed, or of which nobody knows.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of trouble a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// No connection, or the store refuses to work.
+    Unavailable,
+    /// No reply in time.
+    Timeout,
+    /// What is stored cannot be read.
+    Corrupt,
+}
+
+impl StoreError {
+    /// An error of `kind`; `what` says what was tried and with which peer or file.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), source: None }
+    }
+
+    /// No reply within `limit`.
+    #[must_use]
+    pub fn timeout(operation: &str, limit: Duration) -> Self {
+        Self::new(StoreErrorKind::Timeout, format!("{operation}: no reply within {limit:?}"))
+    }
+
+    /// Adds what lies underneath.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The kind of trouble.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{}: {source}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(feature = "codec")]
+impl From<crate::engine::codec::CodecError> for StoreError {
+    fn from(error: crate::engine::codec::CodecError) -> Self {
+        Self::new(StoreErrorKind::Corrupt, "a record of the store").because(error)
+    }
+}
