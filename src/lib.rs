@@ -1,8 +1,25 @@
 #![doc = "placeholder"]
+
 pub mod ambient;
 pub mod engine;
+mod layer;
 pub mod store;
+
 pub use engine::{
     key::Key,
-    policy::{OnConflict, Policy},
+    policy::{OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
 };
+pub use layer::{
+    Gate, GateBuilder, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, ResponseBody,
+    ResponseFuture, UpstreamError,
+};
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error and everything that it lies on, outermost first.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}

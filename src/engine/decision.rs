@@ -1,9 +1,9 @@
 //! The decision table: what the store holds about a key, and what happens to the
-//! request that carries it.
+//! request that carries it. A key that the store does not hold is claimed by the
+//! same operation that looks (insert if absent), so absence is no row.
 //!
 //! | store holds | same request | another request |
 //! |---|---|---|
-//! | nothing | claim and execute | - |
 //! | pending, lease running | wait or 409 | 422 |
 //! | pending, lease passed | as unknown (`owner_lost`) | 422 |
 //! | unknown | by `on_unknown` | 422 |
@@ -24,8 +24,6 @@ use super::{
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Claim the key and dispatch.
-    Execute,
     /// Replace the record with this fence by a claim of one's own, then dispatch.
     TakeOver(Fence, Because),
     /// Answer with the recorded response.
@@ -103,15 +101,9 @@ pub enum Refusal {
     },
 }
 
-/// Decides. `found` is what the store holds, `now` the time at which it was read.
+/// Decides. `record` is what the store holds, `now` the time at which it was read.
 #[must_use]
-pub fn decide(
-    found: Option<&Record>,
-    print: Fingerprint,
-    policy: &Policy,
-    now: Timestamp,
-) -> Decision {
-    let Some(record) = found else { return Decision::Execute };
+pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timestamp) -> Decision {
     if record.fingerprint() != print {
         return Decision::Refuse(Refusal::KeyReused);
     }

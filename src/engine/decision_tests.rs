@@ -88,22 +88,12 @@ fn every_policy() -> Vec<Policy> {
 }
 
 #[test]
-fn only_an_absent_key_executes() {
-    for policy in every_policy() {
-        assert_eq!(decide(None, MINE, &policy, NOW), Decision::Execute);
-        for record in every_record() {
-            assert_ne!(decide(Some(&record), MINE, &policy, NOW), Decision::Execute, "{record:?}");
-        }
-    }
-}
-
-#[test]
 fn another_request_is_refused_in_every_state() {
     for policy in every_policy() {
         for record in every_record() {
             let other = Fingerprint::from_bytes([2; 32]);
             assert_eq!(
-                decide(Some(&record), other, &policy, NOW),
+                decide(&record, other, &policy, NOW),
                 Decision::Refuse(Refusal::KeyReused),
                 "{record:?}"
             );
@@ -116,7 +106,7 @@ fn another_request_is_refused_in_every_state() {
 fn hold_never_takes_over_what_may_have_run() {
     for policy in every_policy().into_iter().filter(|policy| policy.on_unknown == OnUnknown::Hold) {
         for record in every_record() {
-            let decision = decide(Some(&record), MINE, &policy, NOW);
+            let decision = decide(&record, MINE, &policy, NOW);
             assert!(
                 !matches!(decision, Decision::TakeOver(_, Because::Retry)),
                 "{record:?} {decision:?}"
@@ -131,7 +121,7 @@ fn hold_never_takes_over_what_may_have_run() {
 #[test]
 fn the_rows_of_the_default_policy() {
     let policy = Policy::default();
-    let row = |record: &Record| decide(Some(record), MINE, &policy, NOW);
+    let row = |record: &Record| decide(record, MINE, &policy, NOW);
     let refuse = Decision::Refuse;
     assert_eq!(row(&pending(2_000)), refuse(Refusal::KeyInUse));
     assert_eq!(
@@ -157,17 +147,14 @@ fn the_rows_of_the_default_policy() {
 fn the_rows_that_a_policy_changes() {
     let wait =
         Policy { on_conflict: OnConflict::Wait(Duration::from_secs(1)), ..Policy::default() };
-    assert_eq!(decide(Some(&pending(2_000)), MINE, &wait, NOW), Decision::Wait);
+    assert_eq!(decide(&pending(2_000), MINE, &wait, NOW), Decision::Wait);
     let retry = Policy { on_unknown: OnUnknown::Retry, ..Policy::default() };
     for record in [pending(999), unknown()] {
-        assert_eq!(
-            decide(Some(&record), MINE, &retry, NOW),
-            Decision::TakeOver(FENCE, Because::Retry)
-        );
+        assert_eq!(decide(&record, MINE, &retry, NOW), Decision::TakeOver(FENCE, Because::Retry));
     }
     let stripe = Policy { dialect: Dialect::Stripe, ..Policy::default() };
     assert_eq!(
-        decide(Some(&expired()), MINE, &stripe, NOW),
+        decide(&expired(), MINE, &stripe, NOW),
         Decision::TakeOver(FENCE, Because::LateRetry)
     );
 }

@@ -83,6 +83,20 @@ pub enum Fault {
     Protocol,
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "the name does not resolve",
+            Self::Refused => "no connection",
+            Self::ConnectTimeout => "no connection in time",
+            Self::Terminated => "the connection broke",
+            Self::ResponseTimeout => "no complete response in time",
+            Self::Incomplete => "the response broke off",
+            Self::Protocol => "the response is not HTTP",
+        })
+    }
+}
+
 impl Fault {
     /// The value of `Proxy-Status`.
     const fn proxy_status(self) -> &'static str {

@@ -22,9 +22,11 @@ use crate::engine::{
     record::{Fence, Record, StoreKey, Summary},
 };
 
+mod cached;
 pub mod conformance;
 mod memory;
 
+pub(crate) use cached::ResponseCache;
 pub use memory::MemoryStore;
 
 /// A place for records.

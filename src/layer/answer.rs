@@ -1,0 +1,267 @@
+//! The responses that a caller gets: a first answer, a replay, a refusal.
+//!
+//! A first answer and its replays are made from the same recorded response, so
+//! they differ only in the headers that say which of the two they are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{AGE, TRAILER},
+};
+
+use super::body::ResponseBody;
+use crate::engine::{
+    decision::{Refusal, Replay},
+    key::Found,
+    policy::{Dialect, Policy},
+    problem::Problem,
+    record::{StoredResponse, Timestamp},
+};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const ORIGINAL_REQUEST: HeaderName = HeaderName::from_static("original-request");
+
+/// How a managed request ended. The layer puts it into the response's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Dispatched, and the response recorded.
+    Executed,
+    /// Answered from the record.
+    Replayed,
+    /// Answered from the record after waiting for its owner.
+    Waited,
+    /// Refused: the first request still runs, or its response was not kept.
+    Conflict,
+    /// Refused: the key belongs to another request.
+    Mismatch,
+    /// Refused: the key or the body is not acceptable.
+    Invalid,
+    /// Refused: the key is missing.
+    Missing,
+    /// The outcome is not known, or a retry was told so.
+    Unknown,
+    /// Refused: the recorded response has expired.
+    LateRetry,
+    /// Nothing was sent: the upstream could not be reached.
+    Unreachable,
+    /// Dispatched, not executed by the upstream's own word, and the key released.
+    Released,
+    /// Forwarded without protection.
+    Bypassed,
+    /// Refused: the store does not answer.
+    StoreUnavailable,
+    /// Refused: the gate is full, or shutting down.
+    Refused,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 14] = [
+        Self::Executed,
+        Self::Replayed,
+        Self::Waited,
+        Self::Conflict,
+        Self::Mismatch,
+        Self::Invalid,
+        Self::Missing,
+        Self::Unknown,
+        Self::LateRetry,
+        Self::Unreachable,
+        Self::Released,
+        Self::Bypassed,
+        Self::StoreUnavailable,
+        Self::Refused,
+    ];
+
+    /// The label in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::Replayed => "replayed",
+            Self::Waited => "waited",
+            Self::Conflict => "conflict",
+            Self::Mismatch => "mismatch",
+            Self::Invalid => "invalid",
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::LateRetry => "late_retry",
+            Self::Unreachable => "unreachable",
+            Self::Released => "released",
+            Self::Bypassed => "bypassed",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Refused => "refused",
+        }
+    }
+
+    fn of(problem: Problem) -> Self {
+        match problem {
+            Problem::KeyMissing => Self::Missing,
+            Problem::Refused(Refusal::KeyReused) => Self::Mismatch,
+            Problem::Refused(Refusal::KeyInUse | Refusal::ResponseNotStored(_)) => Self::Conflict,
+            Problem::Refused(Refusal::OutcomeUnknown { .. }) | Problem::OutcomeUnknown { .. } => {
+                Self::Unknown
+            }
+            Problem::Refused(Refusal::KeyExpired { .. }) => Self::LateRetry,
+            Problem::Unreachable(_) | Problem::UpstreamFailed(_) => Self::Unreachable,
+            Problem::StoreUnavailable => Self::StoreUnavailable,
+            Problem::Overloaded | Problem::ShuttingDown => Self::Refused,
+            Problem::KeyInvalid(_)
+            | Problem::BodyTooLarge { .. }
+            | Problem::BodyIncomplete
+            | Problem::BodyTimeout
+            | Problem::NoRoute
+            | Problem::BadRequest(_)
+            | Problem::MethodNotServed => Self::Invalid,
+        }
+    }
+}
+
+/// Whether a first answer was recorded when it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It was.
+    Yes,
+    /// Not yet, or never.
+    No,
+    /// The response is longer than the policy records.
+    TooLarge,
+}
+
+/// What an answer needs to know of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) echo: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Voice {
+    pub(crate) fn new(policy: Arc<Policy>, found: &Found) -> Self {
+        Self { policy, echo: found.echo.clone() }
+    }
+
+    /// A refusal.
+    pub(crate) fn refuse<R>(&self, problem: Problem) -> Response<ResponseBody<R>> {
+        let response = problem.respond((&*self.policy).into());
+        self.finish(response.map(|body| ResponseBody::whole(body, None)), Outcome::of(problem))
+    }
+
+    /// The first answer to a key.
+    pub(crate) fn first<R>(
+        &self,
+        response: StoredResponse,
+        stored: Stored,
+    ) -> Response<ResponseBody<R>> {
+        let StoredResponse { status, headers, body, trailers } = response;
+        let mut answer = assemble(status, headers, body, trailers);
+        mark_first(answer.headers_mut(), stored);
+        self.finish(answer, Outcome::Executed)
+    }
+
+    /// A first answer whose body goes on after its head.
+    pub(crate) fn live<R>(
+        &self,
+        mut answer: Response<ResponseBody<R>>,
+        stored: Stored,
+    ) -> Response<ResponseBody<R>> {
+        mark_first(answer.headers_mut(), stored);
+        self.finish(answer, Outcome::Executed)
+    }
+
+    /// An upstream's answer that is handed on and not recorded.
+    pub(crate) fn hand_on<R>(
+        &self,
+        response: Response<R>,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        let mut answer = response.map(ResponseBody::passing);
+        let status = match outcome {
+            Outcome::Bypassed => {
+                HeaderValue::from_static("oncegate; fwd=bypass; detail=store-down")
+            }
+            _ => HeaderValue::from_static("oncegate; fwd=miss"),
+        };
+        answer.headers_mut().append(CACHE_STATUS, status);
+        self.finish(answer, outcome)
+    }
+
+    /// A recorded response, once more.
+    pub(crate) fn replay<R>(
+        &self,
+        replay: &Replay,
+        waited: bool,
+        now: Timestamp,
+    ) -> Response<ResponseBody<R>> {
+        let done = replay.done();
+        let StoredResponse { status, headers, body, trailers } = replay.response().clone();
+        let mut answer = assemble(status, headers, body, trailers);
+        if let Some(status) = self.policy.replay_status {
+            *answer.status_mut() = status;
+        }
+        let headers = answer.headers_mut();
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        headers.insert(AGE, HeaderValue::from(now.since(done.completed).as_secs()));
+        let ttl = done.retained_until.since(now).as_secs();
+        let status = if waited {
+            HeaderValue::from_static("oncegate; fwd=miss; collapsed")
+        } else {
+            HeaderValue::from_str(&format!("oncegate; hit; ttl={ttl}"))
+                .unwrap_or_else(|_| HeaderValue::from_static("oncegate; hit"))
+        };
+        headers.append(CACHE_STATUS, status);
+        if self.policy.dialect == Dialect::Stripe
+            && let Some(original) = headers.get(REQUEST_ID).cloned()
+        {
+            headers.insert(ORIGINAL_REQUEST, original);
+        }
+        self.finish(answer, if waited { Outcome::Waited } else { Outcome::Replayed })
+    }
+
+    fn finish<R>(
+        &self,
+        mut answer: Response<ResponseBody<R>>,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        if let Some((name, value)) = &self.echo {
+            answer.headers_mut().insert(name.clone(), value.clone());
+        }
+        answer.extensions_mut().insert(outcome);
+        answer
+    }
+}
+
+fn mark_first(headers: &mut HeaderMap, stored: Stored) {
+    let status = match stored {
+        Stored::Yes => "oncegate; fwd=miss; stored",
+        Stored::No => "oncegate; fwd=miss; stored=?0",
+        Stored::TooLarge => "oncegate; fwd=miss; stored=?0; detail=response-too-large",
+    };
+    headers.append(CACHE_STATUS, HeaderValue::from_static(status));
+}
+
+fn assemble<R>(
+    status: http::StatusCode,
+    mut headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+) -> Response<ResponseBody<R>> {
+    announce(&mut headers, trailers.as_ref());
+    let mut answer = Response::new(ResponseBody::whole(body, trailers));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// HTTP/1 carries only trailers that `Trailer` announces (RFC 9110, 6.6.2).
+fn announce(headers: &mut HeaderMap, trailers: Option<&HeaderMap>) {
+    let Some(trailers) = trailers.filter(|_| !headers.contains_key(TRAILER)) else { return };
+    let names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        headers.insert(TRAILER, names);
+    }
+}

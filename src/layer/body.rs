@@ -1,0 +1,263 @@
+//! Bodies on their way in and out: passed through, held whole, or live.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use pin_project_lite::pin_project;
+use tokio::sync::mpsc;
+
+use super::budget::{Budget, Permit};
+use crate::{BoxError, engine::problem::Problem};
+
+/// How many frames of a live body wait for a slow client.
+const LIVE_FRAMES: usize = 16;
+
+pin_project! {
+    /// The body of a request on its way to the inner service.
+    #[derive(Debug)]
+    pub struct RequestBody<B> {
+        #[pin]
+        inner: Inbound<B>,
+    }
+}
+
+pin_project! {
+    #[project = InboundProj]
+    #[derive(Debug)]
+    enum Inbound<B> {
+        Passing { #[pin] body: B },
+        Whole { whole: Whole, permit: Permit },
+    }
+}
+
+impl<B> RequestBody<B> {
+    /// A body that is streamed and never looked at.
+    pub(crate) fn passing(body: B) -> Self {
+        Self { inner: Inbound::Passing { body } }
+    }
+
+    pub(crate) fn whole(buffered: Buffered) -> Self {
+        let Buffered { bytes, trailers, permit } = buffered;
+        Self { inner: Inbound::Whole { whole: Whole::new(bytes, trailers), permit } }
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().inner.project() {
+            InboundProj::Passing { body } => body.poll_frame(cx).map_err(Into::into),
+            InboundProj::Whole { whole, .. } => Poll::Ready(whole.next().map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inbound::Passing { body } => body.is_end_stream(),
+            Inbound::Whole { whole, .. } => whole.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inbound::Passing { body } => body.size_hint(),
+            Inbound::Whole { whole, .. } => whole.size_hint(),
+        }
+    }
+}
+
+pin_project! {
+    /// The body of a response on its way to the caller.
+    #[derive(Debug)]
+    pub struct ResponseBody<R> {
+        #[pin]
+        inner: Outbound<R>,
+    }
+}
+
+pin_project! {
+    #[project = OutboundProj]
+    #[derive(Debug)]
+    enum Outbound<R> {
+        Passing { #[pin] body: R },
+        Whole { whole: Whole },
+        Live { frames: mpsc::Receiver<Result<Frame<Bytes>, BoxError>> },
+    }
+}
+
+/// The sending end of a live body.
+pub(crate) type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+
+impl<R> ResponseBody<R> {
+    pub(crate) fn passing(body: R) -> Self {
+        Self { inner: Outbound::Passing { body } }
+    }
+
+    pub(crate) fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { inner: Outbound::Whole { whole: Whole::new(bytes, trailers) } }
+    }
+
+    /// A body whose frames come from a task that goes on without its reader.
+    pub(crate) fn live() -> (Frames, Self) {
+        let (sender, frames) = mpsc::channel(LIVE_FRAMES);
+        (sender, Self { inner: Outbound::Live { frames } })
+    }
+}
+
+impl<R> Body for ResponseBody<R>
+where
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().inner.project() {
+            OutboundProj::Passing { body } => body.poll_frame(cx).map_err(Into::into),
+            OutboundProj::Whole { whole } => Poll::Ready(whole.next().map(Ok)),
+            OutboundProj::Live { frames } => Poll::Ready(ready!(frames.poll_recv(cx))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Outbound::Passing { body } => body.is_end_stream(),
+            Outbound::Whole { whole } => whole.is_empty(),
+            Outbound::Live { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Outbound::Passing { body } => body.size_hint(),
+            Outbound::Whole { whole } => whole.size_hint(),
+            Outbound::Live { .. } => SizeHint::default(),
+        }
+    }
+}
+
+/// A body that is there, trailers included.
+#[derive(Debug)]
+struct Whole {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Whole {
+    fn new(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let data = self.data.take().map(Frame::data);
+        data.or_else(|| self.trailers.take().map(Frame::trailers))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    /// Exact without trailers only: a length would leave no room for them in HTTP/1.
+    fn size_hint(&self) -> SizeHint {
+        let length = self.data.as_ref().map_or(0, Bytes::len) as u64;
+        if self.trailers.is_none() {
+            return SizeHint::with_exact(length);
+        }
+        let mut hint = SizeHint::default();
+        hint.set_lower(length);
+        hint
+    }
+}
+
+/// A request body that was read whole.
+#[derive(Debug)]
+pub(crate) struct Buffered {
+    pub(crate) bytes: Bytes,
+    trailers: Option<HeaderMap>,
+    permit: Permit,
+}
+
+/// Reads a request body whole, within the route's limit and the process's budget.
+/// A single frame is kept as it came.
+pub(crate) async fn read<B>(body: B, limit: usize, budget: &Budget) -> Result<Buffered, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(Problem::BodyTooLarge { limit });
+    }
+    let mut permit = budget.permit();
+    let mut body = std::pin::pin!(body);
+    let mut gathered = Gathered::default();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|error| fault(&*error.into()))?.into_data() {
+            Ok(data) => {
+                if gathered.len() + data.len() > limit {
+                    return Err(Problem::BodyTooLarge { limit });
+                }
+                permit.grow(data.len()).map_err(|_| Problem::Overloaded)?;
+                gathered.push(data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+        }
+    }
+    Ok(Buffered { bytes: gathered.into_bytes(), trailers, permit })
+}
+
+/// Time-outs of a body arrive as [`std::io::ErrorKind::TimedOut`].
+fn fault(error: &(dyn std::error::Error + 'static)) -> Problem {
+    let timed_out = crate::chain(error)
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::TimedOut);
+    if timed_out { Problem::BodyTimeout } else { Problem::BodyIncomplete }
+}
+
+/// Frames put together; one frame is not copied.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    first: Option<Bytes>,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    pub(crate) fn len(&self) -> usize {
+        self.first.as_ref().map_or(self.rest.len(), Bytes::len)
+    }
+
+    pub(crate) fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = Some(data);
+            return;
+        }
+        if let Some(first) = self.first.take() {
+            self.rest.extend_from_slice(&first);
+        }
+        self.rest.extend_from_slice(&data);
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.first.unwrap_or_else(|| self.rest.freeze())
+    }
+}

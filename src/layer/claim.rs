@@ -1,0 +1,320 @@
+//! Holding a claim is holding a value.
+//!
+//! 1. A claim renews its lease while its work runs ([`Claim::hold`]).
+//! 2. It ends in exactly one way: [`Claim::settle`]. If the store does not take
+//!    the ending, a tracked task goes on trying for as long as a lease.
+//! 3. Dropping it unsettled (a panic) gives it up: the outcome is unknown.
+//!
+//! Nothing else changes a record after its claim.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    gate::Gate,
+    waiters::{Lead, View},
+};
+use crate::{
+    engine::{
+        fingerprint::Fingerprint,
+        policy::Policy,
+        record::{
+            Done, Fence, Pending, Reason, Record, Recorded, StoreKey, Timestamp, Token, Unknown,
+        },
+    },
+    store::{StoreError, Write},
+};
+
+/// The first pause between two attempts to settle; doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// A claim that the store has acknowledged.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// `None` once settled.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    gate: Gate,
+    policy: Arc<Policy>,
+    lead: Lead,
+    pending: Pending,
+    revision: AtomicU32,
+    /// When the claim or its last renewal was asked for.
+    asked: Instant,
+}
+
+/// The end of a claim.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// Executed.
+    Done(Recorded),
+    /// Nobody knows.
+    Unknown(Reason),
+    /// Not executed.
+    Released,
+}
+
+/// How the store took the end of a claim.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// It is there.
+    Now(Option<Arc<Done>>),
+    /// The store does not answer; a task goes on trying.
+    Later,
+    /// Somebody else has taken the key over.
+    Fenced,
+}
+
+/// The record of a claim that is about to be made.
+pub(crate) fn intent(
+    gate: &Gate,
+    policy: &Policy,
+    fingerprint: Fingerprint,
+    token: Token,
+) -> Pending {
+    let started = gate.now();
+    Pending {
+        fence: Fence::new(token),
+        fingerprint,
+        node: gate.node(),
+        started,
+        lease_until: started.after(policy.lease),
+    }
+}
+
+impl Claim {
+    /// Takes hold of what the store acknowledged. Duplicates in this process see
+    /// a lease that does not pass: its owner is right here.
+    pub(crate) fn new(
+        gate: &Gate,
+        policy: Arc<Policy>,
+        lead: Lead,
+        pending: Pending,
+        asked: Instant,
+    ) -> Self {
+        let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
+        lead.show(View::Seen(Record::Pending(local)));
+        let revision = AtomicU32::new(pending.fence.revision);
+        Self { held: Some(Held { gate: gate.clone(), policy, lead, pending, revision, asked }) }
+    }
+
+    /// Runs `work` and renews the lease every third of it. `None` when the gate
+    /// was told to give up before the work ended.
+    pub(crate) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
+        let held = self.held();
+        let abandoned = held.gate.abandoned();
+        let mut work = pin!(work);
+        let mut renewals = pin!(held.renewals());
+        let mut abandoned = pin!(abandoned);
+        tokio::select! {
+            biased;
+            output = &mut work => Some(output),
+            () = &mut abandoned => None,
+            never = &mut renewals => match never {},
+        }
+    }
+
+    /// Makes sure that the lease still runs before the first byte leaves: a
+    /// process that was paused after its claim asks again.
+    pub(crate) async fn is_current(&self) -> bool {
+        let held = self.held();
+        if held.asked.elapsed() < held.policy.lease {
+            return true;
+        }
+        matches!(held.renew().await, Ok(Write::Applied))
+    }
+
+    /// Ends the claim.
+    pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
+        let Some(held) = self.held.take() else { return Settled::Fenced };
+        let record = held.record(ending);
+        match held.write(&record).await {
+            Ok(Write::Applied) => held.settled(record),
+            Ok(Write::Fenced) => held.fenced(),
+            Err(error) => {
+                tracing::warn!(key = %held.lead.key(), %error, "the end of a claim was not recorded; trying again in the background");
+                let gate = held.gate.clone();
+                gate.spawn(held.settle_later(record));
+                Settled::Later
+            }
+        }
+    }
+
+    fn held(&self) -> &Held {
+        self.held.as_ref().expect("only `settle` takes it, and `settle` consumes the claim")
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            tracing::error!(key = %held.lead.key(), "an exchange ended without a word; its outcome is unknown");
+            let record = held.record(Ending::Unknown(Reason::OwnerLost));
+            let gate = held.gate.clone();
+            gate.spawn(held.settle_later(record));
+        }
+    }
+}
+
+impl Held {
+    /// The fence of this owner's next write.
+    fn next_fence(&self) -> Fence {
+        let revision = self.revision.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        Fence { token: self.pending.fence.token, revision }
+    }
+
+    /// The record that an ending leaves; `None` is absence.
+    fn record(&self, ending: Ending) -> Option<Record> {
+        let now = self.gate.now();
+        let fence = self.next_fence();
+        let Pending { fingerprint, ref node, started, .. } = self.pending;
+        match ending {
+            Ending::Released => None,
+            Ending::Unknown(reason) => Some(Record::Unknown(Unknown {
+                fence,
+                fingerprint,
+                node: Arc::clone(node),
+                started,
+                since: now,
+                reason,
+            })),
+            Ending::Done(response) => Some(Record::Done(Arc::new(Done {
+                fence,
+                fingerprint,
+                completed: now,
+                retained_until: now.after(self.policy.retention),
+                response,
+            }))),
+        }
+    }
+
+    async fn write(&self, record: &Option<Record>) -> Result<Write, StoreError> {
+        let (store, key) = (self.gate.store(), self.lead.key());
+        match record {
+            None => {
+                let revision = self.revision.load(Ordering::Relaxed);
+                store.remove(key, Fence { token: self.pending.fence.token, revision }).await
+            }
+            Some(record) => {
+                let keep = match record {
+                    Record::Done(_) => self.policy.keep_done(),
+                    Record::Pending(_) | Record::Unknown(_) | Record::Expired(_) => {
+                        self.policy.keep_open()
+                    }
+                };
+                store.swap(key, record.fence(), record, keep).await
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<Write, StoreError> {
+        let mut pending = self.pending.clone();
+        pending.fence = self.next_fence();
+        pending.lease_until = self.gate.now().after(self.policy.lease);
+        self.write(&Some(Record::Pending(pending))).await
+    }
+
+    /// Renews until the work is done. A store that does not answer is asked
+    /// again: the lease is about liveness, never about safety.
+    async fn renewals(&self) -> std::convert::Infallible {
+        let mut pause = self.policy.lease / 3;
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.renew().await {
+                Ok(Write::Applied) => pause = self.policy.lease / 3,
+                Ok(Write::Fenced) => {
+                    tracing::warn!(key = %self.lead.key(), "the claim was taken over while its request ran");
+                    std::future::pending::<()>().await;
+                }
+                Err(error) => {
+                    tracing::warn!(key = %self.lead.key(), %error, "a lease was not renewed; trying again");
+                    pause = (self.policy.lease / 12).min(MAX_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn settled(self, record: Option<Record>) -> Settled {
+        match record {
+            // Without a last view the followers look anew: the key is free.
+            None => Settled::Now(None),
+            Some(record) => {
+                let done = match &record {
+                    Record::Done(done) => Some(Arc::clone(done)),
+                    Record::Pending(_) | Record::Unknown(_) | Record::Expired(_) => None,
+                };
+                if let Some(done) = &done {
+                    self.gate.cache().insert(*self.lead.key(), Arc::clone(done));
+                }
+                self.lead.finish(View::Seen(record));
+                Settled::Now(done)
+            }
+        }
+    }
+
+    fn fenced(self) -> Settled {
+        tracing::warn!(key = %self.lead.key(), "the end of a claim came too late; the key was taken over");
+        Settled::Fenced
+    }
+
+    /// Goes on trying until the lease would have passed, or the gate gives up.
+    async fn settle_later(self, record: Option<Record>) {
+        let until = Instant::now() + self.policy.lease;
+        let mut pause = MIN_PAUSE;
+        loop {
+            match self.write(&record).await {
+                Ok(Write::Applied) => {
+                    tracing::info!(key = %self.lead.key(), "the end of a claim was recorded late");
+                    self.settled(record);
+                    return;
+                }
+                Ok(Write::Fenced) => {
+                    self.fenced();
+                    return;
+                }
+                Err(error) if Instant::now() + pause >= until => {
+                    tracing::error!(key = %self.lead.key(), %error, "the end of a claim could not be recorded; its outcome counts as unknown");
+                    return;
+                }
+                Err(_) => {}
+            }
+            let abandoned = pin!(self.gate.abandoned());
+            if tokio::time::timeout(pause, abandoned).await.is_ok() {
+                // One last attempt at shutdown, then the lease tells.
+                let _ = self.write(&record).await;
+                return;
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+/// Takes back a claim of which nobody knows whether the store has it. Nothing was
+/// sent, so the key is free again as soon as the store can be reached.
+pub(crate) async fn take_back(gate: &Gate, key: &StoreKey, fence: Fence, lease: Duration) {
+    let until = Instant::now() + lease;
+    let mut pause = MIN_PAUSE;
+    while Instant::now() < until {
+        if gate.store().remove(key, fence).await.is_ok() {
+            return;
+        }
+        let abandoned = pin!(gate.abandoned());
+        if tokio::time::timeout(pause, abandoned).await.is_ok() {
+            return;
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}

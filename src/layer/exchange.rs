@@ -1,0 +1,391 @@
+//! The story of a keyed request, from its body to its answer.
+//!
+//! [`Exchange::answer`] runs in the client's future and ends with it. Whoever
+//! leads for a key goes on in a task of its own ([`Exchange::lead`]), so a client
+//! that leaves changes nothing: the exchange is finished and recorded.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, request::Parts};
+use http_body::Body;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use tower::{Service, ServiceExt as _};
+
+use super::{
+    answer::{Outcome, Voice},
+    body::{Buffered, RequestBody, ResponseBody},
+    claim::{self, Claim, Ending},
+    elsewhere,
+    evidence::UpstreamError,
+    gate::Gate,
+    recording,
+    waiters::{Lead, Place, View},
+};
+use crate::{
+    BoxError,
+    engine::{
+        decision::{Decision, Refusal, decide},
+        fingerprint::Fingerprint,
+        outcome::{Evidence, Verdict, classify},
+        policy::{OnConflict, OnStoreDown, Policy},
+        problem::{Fault, Problem},
+        record::{Fence, Reason, Record, StoreKey},
+    },
+    store::{Claimed, StoreError, Write},
+};
+
+/// A keyed request whose body is here.
+pub(crate) struct Exchange<S> {
+    pub(crate) gate: Gate,
+    pub(crate) voice: Voice,
+    pub(crate) inner: S,
+    pub(crate) head: Parts,
+    pub(crate) body: Buffered,
+    pub(crate) key: StoreKey,
+    pub(crate) print: Fingerprint,
+}
+
+/// What a leader's task has to say.
+enum Led<S, R> {
+    /// The answer.
+    Answer(Response<ResponseBody<R>>),
+    /// The key is busy elsewhere: wait with the others.
+    Follow(Exchange<S>, watch::Receiver<View>),
+}
+
+/// What a follower saw.
+enum Seen {
+    /// Enough to answer.
+    Decided(Decision),
+    /// The place is free: look anew.
+    Again,
+    /// The store did not answer the leader.
+    StoreDown,
+}
+
+type Reply<S, R> = oneshot::Sender<Led<S, R>>;
+
+impl<S> Exchange<S> {
+    /// Answers, by whatever way is the shortest: the cache, a leader's view, or
+    /// leading.
+    pub(crate) async fn answer<B, R>(mut self) -> Response<ResponseBody<R>>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let mut patience = Patience::new(self.voice.policy.on_conflict);
+        loop {
+            if let Some(answer) = self.from_cache() {
+                return answer;
+            }
+            let mut view = match self.gate.waiters().join(&self.key) {
+                Place::Follow(view) => view,
+                Place::Lead(_) if self.gate.is_closing() => {
+                    return self.voice.refuse(Problem::ShuttingDown);
+                }
+                Place::Lead(lead) => match self.lead_in_task(lead).await {
+                    Led::Answer(answer) => return answer,
+                    Led::Follow(exchange, view) => {
+                        self = exchange;
+                        view
+                    }
+                },
+            };
+            let Self { gate, voice, print, .. } = &self;
+            let seen = follow(gate, &voice.policy, *print, &mut view, &mut patience);
+            match seen.await {
+                Seen::Again => {}
+                Seen::StoreDown => return self.store_down().await,
+                Seen::Decided(Decision::Replay(replay)) => {
+                    return self.voice.replay(&replay, patience.waited, self.gate.now());
+                }
+                Seen::Decided(Decision::Refuse(refusal)) => {
+                    return self.voice.refuse(Problem::Refused(refusal));
+                }
+                Seen::Decided(Decision::TakeOver(..) | Decision::Wait) => {}
+            }
+        }
+    }
+
+    fn from_cache<R>(&self) -> Option<Response<ResponseBody<R>>> {
+        let now = self.gate.now();
+        let done = self.gate.cache().peek(&self.key, now)?;
+        match decide(&Record::Done(done), self.print, &self.voice.policy, now) {
+            Decision::Replay(replay) => Some(self.voice.replay(&replay, false, now)),
+            Decision::Refuse(refusal) => Some(self.voice.refuse(Problem::Refused(refusal))),
+            Decision::TakeOver(..) | Decision::Wait => None,
+        }
+    }
+
+    /// Leads in a task that the client cannot cancel. A panic in it goes on here.
+    async fn lead_in_task<B, R>(self, lead: Lead) -> Led<S, R>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let voice = self.voice.clone();
+        let gate = self.gate.clone();
+        let (reply, answer) = oneshot::channel();
+        let task = gate.spawn(self.lead(lead, reply));
+        match answer.await {
+            Ok(led) => led,
+            Err(_) => match task.await {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is going away.
+                Ok(()) | Err(_) => Led::Answer(voice.refuse(Problem::ShuttingDown)),
+            },
+        }
+    }
+
+    /// Claims the key, and does what the store's answer asks for.
+    async fn lead<B, R>(self, lead: Lead, reply: Reply<S, R>)
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let policy = Arc::clone(&self.voice.policy);
+        let token = self.gate.token();
+        loop {
+            let asked = Instant::now();
+            let pending = claim::intent(&self.gate, &policy, self.print, token);
+            let record = Record::Pending(pending.clone());
+            let store = self.gate.store();
+            let held = match store.claim(&self.key, &record, policy.keep_open()).await {
+                Ok(Claimed::Mine) => {
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    return self.execute(claim, reply).await;
+                }
+                Ok(Claimed::Held(held)) => held,
+                Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
+            };
+            match decide(&held, self.print, &policy, self.gate.now()) {
+                Decision::Replay(replay) => {
+                    let _ =
+                        reply.send(Led::Answer(self.voice.replay(&replay, false, self.gate.now())));
+                    if let Record::Done(done) = &held {
+                        self.gate.cache().insert(self.key, Arc::clone(done));
+                    }
+                    return lead.finish(View::Seen(held));
+                }
+                Decision::Refuse(refusal) => {
+                    let _ = reply.send(Led::Answer(self.voice.refuse(Problem::Refused(refusal))));
+                    return lead.finish(View::Seen(held));
+                }
+                Decision::Wait => {
+                    let gate = self.gate.clone();
+                    let view = lead.subscribe();
+                    lead.show(View::Seen(held));
+                    let _ = reply.send(Led::Follow(self, view));
+                    return elsewhere::poll(gate, lead).await;
+                }
+                Decision::TakeOver(expect, because) => {
+                    let swap = store.swap(&self.key, expect, &record, policy.keep_open()).await;
+                    match swap {
+                        Ok(Write::Applied) => {
+                            tracing::info!(key = %self.key, ?because, "a key was taken over");
+                            let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                            return self.execute(claim, reply).await;
+                        }
+                        // Somebody was faster; what he wrote decides.
+                        Ok(Write::Fenced) => {}
+                        Err(error) => {
+                            return self.not_claimed(lead, pending.fence, &error, reply).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The store did not answer. Its reply may be lost and the claim there, so it
+    /// is taken back as soon as the store can be reached.
+    async fn not_claimed<B, R>(
+        self,
+        lead: Lead,
+        fence: Fence,
+        error: &StoreError,
+        reply: Reply<S, R>,
+    ) where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
+        let gate = self.gate.clone();
+        let (key, lease) = (self.key, self.voice.policy.lease);
+        lead.finish(View::StoreDown);
+        let answer = self.store_down().await;
+        let _ = reply.send(Led::Answer(answer));
+        claim::take_back(&gate, &key, fence, lease).await;
+    }
+
+    /// What a request gets when the store does not answer.
+    async fn store_down<B, R>(self) -> Response<ResponseBody<R>>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        let Self { voice, inner, head, body, .. } = self;
+        match voice.policy.on_store_down {
+            OnStoreDown::Refuse => voice.refuse(Problem::StoreUnavailable),
+            OnStoreDown::Pass => {
+                let request = Request::from_parts(head, RequestBody::whole(body));
+                match inner.oneshot(request).await {
+                    Ok(response) => voice.hand_on(response, Outcome::Bypassed),
+                    Err(error) => {
+                        let (_, fault) = UpstreamError::read(&*error.into());
+                        voice.refuse(Problem::UpstreamFailed(fault))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Dispatches once, and settles the claim by what came of it.
+    async fn execute<B, R>(self, claim: Claim, reply: Reply<S, R>)
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let Self { gate, voice, inner, head, body, .. } = self;
+        if gate.is_closing() {
+            claim.settle(Ending::Released).await;
+            let _ = reply.send(Led::Answer(voice.refuse(Problem::ShuttingDown)));
+            return;
+        }
+        if !claim.is_current().await {
+            claim.settle(Ending::Released).await;
+            let _ = reply.send(Led::Answer(voice.refuse(Problem::StoreUnavailable)));
+            return;
+        }
+        let request = Request::from_parts(head, RequestBody::whole(body));
+        let exchange = async {
+            inner.oneshot(request).await.map_err(|error| UpstreamError::read(&*error.into()))
+        };
+        let response = match claim.hold(exchange).await {
+            Some(Ok(response)) => response,
+            Some(Err((evidence, fault))) => {
+                let problem = fail(claim, &voice, evidence, fault).await;
+                let _ = reply.send(Led::Answer(voice.refuse(problem)));
+                return;
+            }
+            None => {
+                let problem = fail(claim, &voice, Evidence::Abandoned, Fault::Terminated).await;
+                let _ = reply.send(Led::Answer(voice.refuse(problem)));
+                return;
+            }
+        };
+        let opted_out = response
+            .headers()
+            .get(&voice.policy.opt_out_header)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+        let evidence = Evidence::Answered { status: response.status(), opted_out };
+        let answer = |answer| drop(reply.send(Led::Answer(answer)));
+        match classify(evidence, &voice.policy) {
+            Verdict::Release => {
+                claim.settle(Ending::Released).await;
+                answer(voice.hand_on(response, Outcome::Released));
+            }
+            Verdict::Unknown(reason) => {
+                claim.settle(Ending::Unknown(reason)).await;
+                answer(voice.hand_on(response, Outcome::Unknown));
+            }
+            Verdict::Record => recording::record(claim, &voice, response, answer).await,
+        }
+    }
+}
+
+/// Watches the leader until there is something to say.
+async fn follow(
+    gate: &Gate,
+    policy: &Policy,
+    print: Fingerprint,
+    view: &mut watch::Receiver<View>,
+    patience: &mut Patience,
+) -> Seen {
+    loop {
+        let seen = view.borrow_and_update().clone();
+        let waits = match seen {
+            View::Looking => false,
+            View::StoreDown => return Seen::StoreDown,
+            View::Seen(record) => match decide(&record, print, policy, gate.now()) {
+                Decision::Wait => true,
+                Decision::TakeOver(..) => return Seen::Again,
+                decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
+                    return Seen::Decided(decision);
+                }
+            },
+        };
+        let change = view.changed();
+        let change = if waits { patience.wait(change).await } else { Some(change.await) };
+        match change {
+            None => return Seen::Decided(Decision::Refuse(Refusal::KeyInUse)),
+            Some(Err(_)) => return Seen::Again,
+            Some(Ok(())) => {}
+        }
+    }
+}
+
+/// Settles a claim whose dispatch gave no response, and says so.
+pub(super) async fn fail(claim: Claim, voice: &Voice, evidence: Evidence, fault: Fault) -> Problem {
+    match classify(evidence, &voice.policy) {
+        Verdict::Release => {
+            claim.settle(Ending::Released).await;
+            Problem::Unreachable(fault)
+        }
+        Verdict::Unknown(reason) => {
+            claim.settle(Ending::Unknown(reason)).await;
+            Problem::OutcomeUnknown { reason }
+        }
+        // Without a response there is nothing to record.
+        Verdict::Record => {
+            claim.settle(Ending::Unknown(Reason::Reset)).await;
+            Problem::OutcomeUnknown { reason: Reason::Reset }
+        }
+    }
+}
+
+/// How long a duplicate still waits for an owner.
+struct Patience {
+    limit: std::time::Duration,
+    until: Option<Instant>,
+    waited: bool,
+}
+
+impl Patience {
+    fn new(on_conflict: OnConflict) -> Self {
+        let limit = match on_conflict {
+            OnConflict::Wait(limit) => limit,
+            OnConflict::Reject => std::time::Duration::ZERO,
+        };
+        Self { limit, until: None, waited: false }
+    }
+
+    /// Waits for `change`; `None` when the patience is at its end.
+    async fn wait<F: Future>(&mut self, change: F) -> Option<F::Output> {
+        self.waited = true;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        tokio::time::timeout_at(until, change).await.ok()
+    }
+}

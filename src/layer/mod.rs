@@ -1,0 +1,34 @@
+//! The tower middleware. It knows a store as a trait, and no runtime but tokio.
+//!
+//! Read in this order: [`service`] decides at the first line whether a request is
+//! ours; [`exchange`] is the story of one that is; [`claim`] is what holding a key
+//! means; [`recording`] reads and records the response; [`waiters`] and
+//! [`elsewhere`] are for duplicates; [`answer`] words what the caller gets.
+//!
+//! Rules that hold here:
+//! 1. The claim is acknowledged by the store before the first byte goes out.
+//! 2. Nothing that runs after a claim lives in the client's future.
+//! 3. A buffered answer leaves after it was recorded.
+//! 4. Only [`claim`] changes a record after its claim.
+//! 5. A request without a key touches no store, no lock and no buffer.
+
+mod answer;
+mod body;
+mod budget;
+mod claim;
+mod elsewhere;
+mod evidence;
+mod exchange;
+mod gate;
+#[expect(clippy::module_inception, reason = "the folder is named after what it makes")]
+mod layer;
+mod recording;
+mod service;
+mod waiters;
+
+pub use answer::Outcome;
+pub use body::{RequestBody, ResponseBody};
+pub use evidence::UpstreamError;
+pub use gate::{Gate, GateBuilder};
+pub use layer::IdempotencyLayer;
+pub use service::{IdempotencyService, ResponseFuture};

@@ -1,0 +1,230 @@
+//! Reading a response whole, recording it, and answering; or letting it stream.
+//!
+//! | response | recorded | first byte to the client |
+//! |---|---|---|
+//! | fits | whole | after it was recorded |
+//! | longer than the policy records | its status | after that was recorded |
+//! | event stream, NDJSON, gRPC | whole, with its trailers | as it arrives; its end after it was recorded |
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, header::CONTENT_TYPE, response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+
+use super::{
+    answer::{Stored, Voice},
+    body::{Frames, Gathered, ResponseBody},
+    claim::{Claim, Ending, Settled},
+    evidence::UpstreamError,
+    exchange::fail,
+};
+use crate::{
+    BoxError,
+    engine::{
+        outcome::Evidence,
+        problem::Fault,
+        record::{Recorded, StoredResponse, strip_hop_by_hop},
+    },
+};
+
+/// Records `response` and answers with it.
+pub(super) async fn record<R>(
+    claim: Claim,
+    voice: &Voice,
+    response: Response<R>,
+    answer: impl FnOnce(Response<ResponseBody<R>>),
+) where
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let (head, body) = response.into_parts();
+    let mut reader = Reader {
+        body: Box::pin(body),
+        gathered: Gathered::default(),
+        trailers: None,
+        limit: voice.policy.max_response_body,
+    };
+    if is_live(&head.headers) {
+        return reader.stream_and_record(claim, voice, head, answer).await;
+    }
+    match claim.hold(reader.read()).await {
+        Some(Read::Whole) => {
+            let stored = StoredResponse::new(head, reader.gathered.into_bytes(), reader.trailers);
+            let settled = claim.settle(Ending::Done(Recorded::Whole(stored.clone()))).await;
+            answer(voice.first(stored, was_stored(&settled)));
+        }
+        Some(Read::TooLong(last)) => {
+            claim.settle(Ending::Done(Recorded::StatusOnly(head.status))).await;
+            let (frames, body) = ResponseBody::live();
+            answer(voice.live(without_connection(head, body), Stored::TooLarge));
+            reader.stream(frames, last).await;
+        }
+        Some(Read::Broken(evidence, fault)) => {
+            answer(voice.refuse(fail(claim, voice, evidence, fault).await));
+        }
+        None => {
+            let problem = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
+            answer(voice.refuse(problem));
+        }
+    }
+}
+
+/// A response body on its way into memory.
+struct Reader<R> {
+    body: std::pin::Pin<Box<R>>,
+    gathered: Gathered,
+    trailers: Option<HeaderMap>,
+    limit: usize,
+}
+
+/// How reading ended.
+enum Read {
+    /// All of it is here.
+    Whole,
+    /// It is longer than the limit; this frame did not fit any more.
+    TooLong(Bytes),
+    /// It broke off.
+    Broken(Evidence, Fault),
+}
+
+impl<R> Reader<R>
+where
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    async fn read(&mut self) -> Read {
+        loop {
+            match self.frame().await {
+                Ok(None) => return Read::Whole,
+                Ok(Some(frame)) => match self.keep(frame) {
+                    None => {}
+                    Some(last) => return Read::TooLong(last),
+                },
+                Err(broken) => return broken,
+            }
+        }
+    }
+
+    /// The next frame; an error is evidence.
+    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Read> {
+        self.body.frame().await.transpose().map_err(|error| {
+            let (evidence, fault) = match UpstreamError::read(&*error.into()) {
+                (Evidence::TimedOut, fault) => (Evidence::TimedOut, fault),
+                _ => (Evidence::Truncated, Fault::Incomplete),
+            };
+            Read::Broken(evidence, fault)
+        })
+    }
+
+    /// Keeps a frame, or gives back the data that does not fit.
+    fn keep(&mut self, frame: Frame<Bytes>) -> Option<Bytes> {
+        match frame.into_data() {
+            Ok(data) if self.gathered.len() + data.len() > self.limit => return Some(data),
+            Ok(data) => self.gathered.push(data),
+            Err(frame) => self.trailers = frame.into_trailers().ok().or(self.trailers.take()),
+        }
+        None
+    }
+
+    /// Hands on what was read and all that follows. The outcome is settled.
+    async fn stream(mut self, frames: Frames, last: Bytes) {
+        let read = std::mem::take(&mut self.gathered).into_bytes();
+        for data in [read, last] {
+            if frames.send(Ok(Frame::data(data))).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            let frame = match self.body.frame().await {
+                None => return,
+                Some(frame) => frame.map_err(Into::into),
+            };
+            let broken = frame.is_err();
+            if frames.send(frame).await.is_err() || broken {
+                return;
+            }
+        }
+    }
+
+    /// Hands on every frame as it arrives, and records the whole at its end. A
+    /// client that leaves stops nothing.
+    async fn stream_and_record(
+        mut self,
+        claim: Claim,
+        voice: &Voice,
+        head: response::Parts,
+        answer: impl FnOnce(Response<ResponseBody<R>>),
+    ) {
+        let (frames, body) = ResponseBody::live();
+        let recorded_head = without_connection(head.clone(), ());
+        answer(voice.live(without_connection(head, body), Stored::No));
+
+        let mut too_long = false;
+        let end = claim
+            .hold(async {
+                loop {
+                    match self.frame().await {
+                        Ok(None) => return None,
+                        Err(broken) => return Some(broken),
+                        Ok(Some(frame)) => {
+                            let Ok(data) = frame.into_data().map_err(|frame| {
+                                self.trailers = frame.into_trailers().ok().or(self.trailers.take());
+                            }) else {
+                                continue;
+                            };
+                            let _ = frames.send(Ok(Frame::data(data.clone()))).await;
+                            too_long |= self.keep(Frame::data(data)).is_some();
+                        }
+                    }
+                }
+            })
+            .await;
+        match end {
+            Some(None) => {
+                let trailers = self.trailers.take();
+                let (head, ()) = recorded_head.into_parts();
+                let status = head.status;
+                let body = self.gathered.into_bytes();
+                let recorded = if too_long {
+                    Recorded::StatusOnly(status)
+                } else {
+                    Recorded::Whole(StoredResponse::new(head, body, trailers.clone()))
+                };
+                claim.settle(Ending::Done(recorded)).await;
+                if let Some(trailers) = trailers {
+                    let _ = frames.send(Ok(Frame::trailers(trailers))).await;
+                }
+            }
+            Some(Some(Read::Broken(evidence, fault))) => {
+                fail(claim, voice, evidence, fault).await;
+                let _ = frames.send(Err(UpstreamError::sent(fault).into())).await;
+            }
+            Some(Some(Read::Whole | Read::TooLong(_))) | None => {
+                fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
+                let _ = frames.send(Err(UpstreamError::sent(Fault::Incomplete).into())).await;
+            }
+        }
+    }
+}
+
+fn was_stored(settled: &Settled) -> Stored {
+    match settled {
+        Settled::Now(_) => Stored::Yes,
+        Settled::Later | Settled::Fenced => Stored::No,
+    }
+}
+
+fn without_connection<T>(mut head: response::Parts, body: T) -> Response<T> {
+    strip_hop_by_hop(&mut head.headers);
+    Response::from_parts(head, body)
+}
+
+/// Responses that a client reads while they are made.
+fn is_live(headers: &HeaderMap) -> bool {
+    const LIVE: [&[u8]; 3] = [b"text/event-stream", b"application/x-ndjson", b"application/grpc"];
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let essence = essence.trim_ascii().to_ascii_lowercase();
+        LIVE.contains(&&*essence) || essence.starts_with(b"application/grpc+")
+    })
+}

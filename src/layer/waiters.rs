@@ -1,0 +1,171 @@
+//! Duplicates within one process: one of them looks at the store, the others
+//! look at him.
+//!
+//! The first request with a key leads: he claims, executes, records. While he
+//! does, every duplicate in the process reads his view of the key and costs the
+//! store nothing. If the key is claimed by another process, one task polls for
+//! all who wait.
+
+use std::{
+    collections::{HashMap, hash_map},
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::engine::record::{Record, StoreKey};
+
+/// The keys that somebody in this process is busy with.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    keys: Mutex<HashMap<StoreKey, watch::Receiver<View>, BuildHasherDefault<Prefix>>>,
+}
+
+/// What the leader knows about a key.
+#[derive(Clone, Debug)]
+pub(crate) enum View {
+    /// He asks the store.
+    Looking,
+    /// This is there. A claim of this process's own never shows a lease that passes.
+    Seen(Record),
+    /// The store did not answer him.
+    StoreDown,
+}
+
+/// A place in the queue for a key.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Nobody is busy with it: lead.
+    Lead(Lead),
+    /// Somebody is; watch him.
+    Follow(watch::Receiver<View>),
+}
+
+/// The leadership for a key. Dropping it ends it; who followed then looks anew.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    waiters: Arc<Waiters>,
+    key: StoreKey,
+    view: watch::Sender<View>,
+}
+
+impl Waiters {
+    pub(crate) fn join(self: &Arc<Self>, key: &StoreKey) -> Place {
+        match self.keys().entry(*key) {
+            hash_map::Entry::Occupied(entry) => Place::Follow(entry.get().clone()),
+            hash_map::Entry::Vacant(entry) => {
+                let (view, receiver) = watch::channel(View::Looking);
+                entry.insert(receiver);
+                Place::Lead(Lead { waiters: Arc::clone(self), key: *key, view })
+            }
+        }
+    }
+
+    /// How many keys somebody is busy with.
+    pub(crate) fn len(&self) -> usize {
+        self.keys().len()
+    }
+
+    fn keys(
+        &self,
+    ) -> MutexGuard<'_, HashMap<StoreKey, watch::Receiver<View>, BuildHasherDefault<Prefix>>> {
+        // Each use is one call on the map, so a panic leaves nothing half done.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lead {
+    /// Tells the followers.
+    pub(crate) fn show(&self, view: View) {
+        self.view.send_replace(view);
+    }
+
+    /// Tells the followers for the last time. The place is free before they hear
+    /// of it, so whoever must act on the news can lead.
+    pub(crate) fn finish(self, view: View) {
+        self.waiters.keys().remove(&self.key);
+        self.view.send_replace(view);
+    }
+
+    /// Follows one's own view, to wait with everybody else.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// Whether anybody but the queue itself watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.view.receiver_count() > 1
+    }
+
+    pub(crate) fn key(&self) -> &StoreKey {
+        &self.key
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        let mut keys = self.waiters.keys();
+        // After `finish` the place may be somebody else's already.
+        if keys.get(&self.key).is_some_and(|view| view.same_channel(&self.view.subscribe())) {
+            keys.remove(&self.key);
+        }
+    }
+}
+
+/// Store keys are hashes: their first bytes are as good as any hash of them.
+#[derive(Debug, Default)]
+struct Prefix(u64);
+
+impl Hasher for Prefix {
+    fn write(&mut self, bytes: &[u8]) {
+        let (prefix, _) = bytes.split_at(bytes.len().min(8));
+        self.0 = prefix.iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+    }
+
+    /// The length that precedes an array.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: StoreKey = StoreKey::from_bytes([3; 32]);
+
+    fn lead(waiters: &Arc<Waiters>) -> Lead {
+        match waiters.join(&KEY) {
+            Place::Lead(lead) => lead,
+            Place::Follow(_) => panic!("somebody leads"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_second_follows_until_the_first_is_gone() {
+        let waiters = Arc::new(Waiters::default());
+        let first = lead(&waiters);
+        let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
+        assert!(first.is_watched());
+        first.show(View::StoreDown);
+        view.changed().await.unwrap();
+        drop(first);
+        assert!(view.changed().await.is_err());
+        assert_eq!(waiters.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_place_is_free_when_the_last_news_arrives() {
+        let waiters = Arc::new(Waiters::default());
+        let first = lead(&waiters);
+        let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
+        first.finish(View::StoreDown);
+        view.changed().await.unwrap();
+        let second = lead(&waiters);
+        assert_eq!(waiters.len(), 1, "finishing twice must not remove the next leader");
+        drop(second);
+    }
+}
