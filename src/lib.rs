@@ -1,8 +1,16 @@
 #![doc = "placeholder"]
 
+#[cfg(feature = "proxy")]
+mod admin;
 pub mod ambient;
+#[cfg(feature = "proxy")]
+pub mod cli;
+#[cfg(feature = "proxy")]
+pub mod config;
 pub mod engine;
 mod layer;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod store;
 
 pub use engine::{

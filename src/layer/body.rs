@@ -104,6 +104,7 @@ pin_project! {
 pub(crate) type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
 impl<R> ResponseBody<R> {
+    /// A body that is streamed as it comes.
     pub(crate) fn passing(body: R) -> Self {
         Self { inner: Outbound::Passing { body } }
     }

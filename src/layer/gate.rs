@@ -172,6 +172,12 @@ impl Gate {
         self.0.budget.used()
     }
 
+    /// Bytes of recorded responses that are at hand now.
+    #[must_use]
+    pub fn cached(&self) -> u64 {
+        self.0.cache.weight()
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {

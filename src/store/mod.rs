@@ -25,9 +25,13 @@ use crate::engine::{
 mod cached;
 pub mod conformance;
 mod memory;
+#[cfg(feature = "proxy")]
+mod observed;
 
 pub(crate) use cached::ResponseCache;
 pub use memory::MemoryStore;
+#[cfg(feature = "proxy")]
+pub(crate) use observed::ObservedStore;
 
 /// A place for records.
 ///

@@ -1,0 +1,142 @@
+//! The listener for operators: is it alive, is it ready, what does it do.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Gate,
+    config::Admin as Settings,
+    proxy::{self, GateMetrics, StartError},
+};
+
+/// How long `/readyz` waits for the store.
+const PING_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the listener tells about.
+#[derive(Clone)]
+pub(crate) struct Readiness(Arc<Known>);
+
+struct Known {
+    gate: Gate,
+    metrics: PrometheusHandle,
+    gauges: GateMetrics,
+}
+
+impl Readiness {
+    pub(crate) fn new(gate: Gate, metrics: PrometheusHandle, gauges: GateMetrics) -> Self {
+        Self(Arc::new(Known { gate, metrics, gauges }))
+    }
+}
+
+/// The bound listener.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Server {
+    pub(crate) async fn bind(
+        settings: &Settings,
+        readiness: Readiness,
+    ) -> Result<Self, StartError> {
+        let listener = proxy::listen("admin.listen", settings.listen).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::listen("admin.listen", settings.listen, &error))?;
+        let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        let router = Router::new()
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(readiness);
+        let router = match token {
+            None => router,
+            Some(token) => {
+                router.layer(middleware::from_fn_with_state(Arc::from(token), authorize))
+            }
+        };
+        Ok(Self { listener, address, router })
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let serve = axum::serve(self.listener, self.router);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            served = serve => if let Err(error) = served {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        }
+    }
+}
+
+fn read_token(path: &std::path::Path) -> Result<String, StartError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        StartError::new(format!("admin.token_file: {} cannot be read: {error}", path.display()))
+    })?;
+    let token = text.trim();
+    if token.len() < 16 {
+        let path = path.display();
+        return Err(StartError::new(format!(
+            "admin.token_file: the token in {path} is shorter than 16 characters; write a random one"
+        )));
+    }
+    Ok(token.to_owned())
+}
+
+async fn authorize(
+    State(token): State<Arc<str>>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let given =
+        headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // Digests are compared in constant time, and so say nothing about the token.
+    let matches = given.is_some_and(|given| blake3::hash(given) == blake3::hash(token.as_bytes()));
+    if matches {
+        next.run(request).await
+    } else {
+        let challenge = [(axum::http::header::WWW_AUTHENTICATE, "Bearer")];
+        (StatusCode::UNAUTHORIZED, challenge, "send the token of admin.token_file\n")
+            .into_response()
+    }
+}
+
+async fn readyz(State(Readiness(known)): State<Readiness>) -> (StatusCode, String) {
+    if known.gate.is_closing() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    match tokio::time::timeout(PING_LIMIT, known.gate.store().ping()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {error}\n")),
+        Err(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("store: no reply within {PING_LIMIT:?}\n"))
+        }
+    }
+}
+
+async fn metrics(State(Readiness(known)): State<Readiness>) -> Response {
+    known.gauges.read(&known.gate);
+    known.metrics.run_upkeep();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], known.metrics.render()).into_response()
+}

@@ -1,0 +1,71 @@
+//! `oncegate serve`.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::complain;
+use crate::{
+    config::{Config, LogFormat, Telemetry},
+    proxy::Server,
+};
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal cuts it short.
+pub(super) async fn run(config: Config) -> ExitCode {
+    if let Err(error) = log(&config.telemetry) {
+        return complain(ExitCode::from(2), &error);
+    }
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => return complain(ExitCode::FAILURE, &error),
+        };
+    let (store, routes) = (config.store.url.to_string(), config.routes.clone());
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) => return complain(ExitCode::FAILURE, &error),
+    };
+    greet(&server, &store, &routes);
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let abandoned = server.run(shutdown).await;
+    if abandoned > 0 {
+        tracing::warn!(
+            abandoned,
+            "exchanges were still running at the end of server.drain; their outcomes are unknown"
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+fn log(telemetry: &Telemetry) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&telemetry.log)
+        .map_err(|error| format!("telemetry.log: `{}` is no filter: {error}", telemetry.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match telemetry.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    }
+    .map_err(|error| format!("telemetry: {error}"))
+}
+
+/// What a first run wants to know.
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn greet(server: &Server, store: &str, routes: &[crate::config::Route]) {
+    let (listen, admin) = (server.address(), server.admin_address());
+    eprintln!("oncegate {} listens on http://{listen}", env!("CARGO_PKG_VERSION"));
+    for route in routes {
+        let upstreams: Vec<String> = route.upstream.urls.iter().map(ToString::to_string).collect();
+        let guarded = if route.policy.is_some() { "" } else { "  (not gated)" };
+        let host = route.host.as_deref().unwrap_or("");
+        eprintln!("  {host}{} -> {}{guarded}", route.path, upstreams.join(", "));
+    }
+    eprintln!("  records in {store}");
+    eprintln!("  http://{admin}/readyz  http://{admin}/metrics");
+    eprintln!("try: curl -i -X POST http://{listen}/ -H 'Idempotency-Key: 1' -d '{{}}'   (twice)");
+}

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use super::{super::StoreUrl, *};
+use crate::engine::policy::{BodyMatch, OnConflict, OnUnknown};
+
+fn error(text: &str) -> String {
+    Config::load(&Sources::text(text)).unwrap_err().to_string()
+}
+
+fn environment(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(&Sources::text(text).environment(variables))
+}
+
+#[test]
+fn the_empty_file_is_the_default() {
+    let config = Config::load(&Sources::default()).unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.store.url, StoreUrl::File("./oncegate-data".into()));
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.routes[0].upstream.urls[0].to_string(), "http://127.0.0.1:9000");
+}
+
+#[test]
+fn a_typing_error_is_named_with_line_column_and_suggestion() {
+    let error = error("[server]\nlisten = \"127.0.0.1:1\"\nhead_timeot = \"1s\"\n");
+    for part in ["line 3", "column 1", "`head_timeot`", "did you mean `head_timeout`?"] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() {
+    for (text, parts) in [
+        ("[idempotency]\nlease = \"soon\"", &["line 2", "`soon` is no duration"][..]),
+        ("[idempotency]\nkeys = [\"cookie:x\"]", &["line 2", "`cookie:x` is no key source"]),
+        ("[idempotency]\non_conflict = \"wit\"", &["line 2", "did you mean `wait`?"]),
+        ("[upstream]\nurl = \"https://x\"", &["line 2", "TLS"]),
+        ("[idempotency]\nrelease = [99]", &["line 2", "99 is no final HTTP status"]),
+        ("[server\n", &["line 1"]),
+    ] {
+        let error = error(text);
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_named() {
+    for (text, parts) in [
+        ("[idempotency]\nrelease = [503]", &["idempotency.release", "503"][..]),
+        ("[idempotency]\nmethods = [\"GET\"]", &["idempotency.methods", "`GET`"]),
+        ("[idempotency]\nkeys = []", &["idempotency.keys"]),
+        ("[idempotency]\nfingerprint.ignore = [\"/a\"]", &["fingerprint.ignore", "json"]),
+        ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
+        ("[admin]\nlisten = \"0.0.0.0:9901\"", &["admin.listen", "token_file"]),
+        ("[store]\nurl = \"mysql://x\"", &["store.url", "redis://"]),
+        ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
+        ("[[route]]\npath = \"x\"", &["route[0].path"]),
+        ("[[route]]\npath = \"/x\"\n[[route]]\npath = \"/x\"", &["route[1]", "already"]),
+        ("[[route]]\npath = \"/x\"\nidempotency.lease = \"1ms\"", &["route[0].idempotency.lease"]),
+    ] {
+        let error = error(text);
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[test]
+fn a_route_overrides_what_it_names_and_keeps_the_rest() {
+    let text = r#"
+        [upstream]
+        url = "http://legacy:9000"
+        connect_timeout = "1s"
+        [idempotency]
+        require_key = true
+        on_unknown = "retry"
+        [[route]]
+        path = "/refunds"
+        host = "PAY.example"
+        upstream.url = "http://refunds:9000"
+        [route.idempotency]
+        on_conflict = "wait"
+        conflict_wait = "5s"
+        on_unknown = "hold"
+        fingerprint = { body = "json", ignore = ["/sent_at"] }
+        [[route]]
+        path = "/webhooks"
+        idempotency.enabled = false
+    "#;
+    let config = Config::load(&Sources::text(text)).unwrap();
+    let [refunds, webhooks, rest] = &config.routes[..] else { panic!("{:?}", config.routes) };
+    let policy = refunds.policy.as_ref().unwrap();
+    assert!(policy.require_key);
+    assert_eq!(policy.on_conflict, OnConflict::Wait(Duration::from_secs(5)));
+    assert_eq!(policy.on_unknown, OnUnknown::Hold);
+    assert_eq!(policy.fingerprint_body, BodyMatch::Json);
+    assert_eq!(refunds.host.as_deref(), Some("pay.example"));
+    assert_eq!(refunds.upstream.urls[0].to_string(), "http://refunds:9000");
+    assert_eq!(refunds.upstream.connect_timeout, Duration::from_secs(1));
+    assert!(webhooks.policy.is_none());
+    assert_eq!(rest.policy.as_ref().unwrap().on_unknown, OnUnknown::Retry);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let config = environment(
+        "[store]\nurl = \"memory:\"\n[server]\nlisten = \"127.0.0.1:1\"",
+        &[
+            ("ONCEGATE_STORE__URL", "redis://cache:6379"),
+            ("ONCEGATE_STORE__HASH_SECRET", "12345"),
+            ("ONCEGATE_IDEMPOTENCY__KEYS", r#"["header:X-Id", "json:/id"]"#),
+            ("ONCEGATE_IDEMPOTENCY__RETENTION", "1h"),
+            ("ONCEGATE_IDEMPOTENCY__REQUIRE_KEY", "true"),
+            ("ONCEGATE_IDEMPOTENCY__REPLAY_STATUS", "208"),
+            ("HOME", "/root"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.store.url, StoreUrl::Redis("redis://cache:6379".to_owned()));
+    assert_eq!(config.store.hash_secret, "12345");
+    let policy = config.routes[0].policy.as_ref().unwrap();
+    assert_eq!((policy.keys.len(), policy.retention), (2, Duration::from_secs(3600)));
+    assert!(policy.require_key && policy.replay_status.unwrap() == 208);
+    assert_eq!(config.server.listen.port(), 1);
+
+    let overrides = Overrides { store: Some("memory:".to_owned()), ..Overrides::default() };
+    let sources =
+        Sources::text("").environment([("ONCEGATE_STORE__URL".to_owned(), "redis://x".to_owned())]);
+    assert_eq!(Config::load(&sources.overrides(overrides)).unwrap().store.url, StoreUrl::Memory);
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, parts) in [
+        ("ONCEGATE_STORE__URI", "memory:", &["ONCEGATE_STORE__URI", "did you mean `url`?"][..]),
+        ("ONCEGATE_STROE__URL", "memory:", &["ONCEGATE_STROE__URL", "did you mean `store`?"]),
+        ("ONCEGATE_IDEMPOTENCY__LEASE", "soon", &["ONCEGATE_IDEMPOTENCY__LEASE", "no duration"]),
+    ] {
+        let error = environment("", &[(name, value)]).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}

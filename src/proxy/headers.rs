@@ -1,0 +1,220 @@
+//! What a proxy changes in heads (RFC 9110, 7.6), in both directions.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE, VIA},
+    uri::PathAndQuery,
+};
+
+use crate::{
+    config::{Network, UpstreamUrl},
+    engine::{problem::Problem, record::strip_hop_by_hop},
+};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Refuses what a proxy may not forward. The HTTP library has refused malformed
+/// heads before.
+pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
+    if matches!(request.method().as_str(), "CONNECT" | "TRACE") {
+        return Err(Problem::MethodNotServed);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Problem::BadRequest("The request has more than one Host header."));
+    }
+    match (host, request.uri().authority()) {
+        (None, _) if request.version() == Version::HTTP_11 => {
+            Err(Problem::BadRequest("An HTTP/1.1 request needs a Host header."))
+        }
+        (Some(host), Some(authority))
+            if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            Err(Problem::BadRequest("The request target and the Host header name different hosts."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says on whose behalf the request is forwarded. What an untrusted peer claims
+/// about that is dropped.
+pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: &[Network]) {
+    let is_trusted = trusted.iter().any(|network| network.contains(peer));
+    let before = if is_trusted {
+        let list: Vec<_> =
+            headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        list.join(&b", "[..])
+    } else {
+        headers.remove(FORWARDED);
+        headers.remove(FORWARDED_HOST);
+        headers.remove(FORWARDED_PROTO);
+        Vec::new()
+    };
+    let peer = peer.to_canonical().to_string();
+    let chain = if before.is_empty() {
+        HeaderValue::try_from(peer)
+    } else {
+        HeaderValue::try_from([&before[..], b", ", peer.as_bytes()].concat())
+    };
+    if let Ok(chain) = chain {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    if !headers.contains_key(FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+}
+
+/// Makes a request one of this hop's own.
+pub(crate) fn to_upstream<B>(request: &mut Request<B>) {
+    let version = request.version();
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    let upgrade = headers.get(UPGRADE).filter(|_| is_upgrade(headers)).cloned();
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .any(|value| value.as_bytes().to_ascii_lowercase().windows(8).any(|w| w == b"trailers"));
+    strip_hop_by_hop(headers);
+    // The body of a keyed request is here already, and others are streamed on demand.
+    headers.remove(EXPECT);
+    if let Some(upgrade) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, upgrade);
+    } else if trailers {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    headers.append(VIA, via(version));
+}
+
+/// Addresses a request to an upstream: a path on the wire, and the client's
+/// `Host` unless there was none.
+pub(crate) fn address<B>(request: &mut Request<B>, url: &UpstreamUrl) {
+    if request.uri().authority().is_some() || request.uri().path().is_empty() {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    }
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(url.authority().as_str())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Makes a response one of this hop's own.
+pub(crate) fn from_upstream<B>(response: &mut Response<B>) {
+    let version = response.version();
+    *response.version_mut() = Version::HTTP_11;
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    if !switching {
+        strip_hop_by_hop(headers);
+    }
+    headers.append(VIA, via(version));
+}
+
+/// Whether the request asks for another protocol on this connection.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && headers.get_all(CONNECTION).iter().any(|value| {
+            let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        })
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(if version == Version::HTTP_10 {
+        "1.0 oncegate"
+    } else if version == Version::HTTP_2 {
+        "2 oncegate"
+    } else {
+        "1.1 oncegate"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(lines: &[(&str, &str)]) -> Request<()> {
+        lines
+            .iter()
+            .fold(Request::post("/pay"), |r, (name, value)| r.header(*name, *value))
+            .body(())
+            .unwrap()
+    }
+
+    #[test]
+    fn what_a_proxy_may_not_forward_is_refused() {
+        assert_eq!(screen(&request(&[("host", "a")])), Ok(()));
+        assert!(screen(&request(&[])).is_err());
+        assert!(screen(&request(&[("host", "a"), ("host", "a")])).is_err());
+        let mut absolute = request(&[("host", "b")]);
+        *absolute.uri_mut() = "http://a/pay".parse().unwrap();
+        assert!(screen(&absolute).is_err());
+        let mut connect = request(&[("host", "a")]);
+        *connect.method_mut() = http::Method::CONNECT;
+        assert_eq!(screen(&connect), Err(Problem::MethodNotServed));
+    }
+
+    #[test]
+    fn an_untrusted_peer_cannot_say_who_it_speaks_for() {
+        let peer: IpAddr = "192.0.2.7".parse().unwrap();
+        let lines = [
+            ("host", "pay"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=x"),
+        ];
+        let mut headers = request(&lines).headers().clone();
+        forwarded(&mut headers, peer, &[]);
+        assert_eq!(headers[FORWARDED_FOR], "192.0.2.7");
+        assert_eq!(
+            (&headers[FORWARDED_PROTO], &headers[FORWARDED_HOST]),
+            (&HeaderValue::from_static("http"), &HeaderValue::from_static("pay"))
+        );
+        assert!(!headers.contains_key(FORWARDED));
+
+        let mut headers = request(&lines).headers().clone();
+        forwarded(&mut headers, peer, &["192.0.2.0/24".parse().unwrap()]);
+        assert_eq!(
+            (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
+            (&HeaderValue::from_static("10.0.0.1, 192.0.2.7"), &HeaderValue::from_static("https"))
+        );
+    }
+
+    #[test]
+    fn a_request_becomes_this_hops_own() {
+        let mut one = request(&[
+            ("connection", "keep-alive, x-private"),
+            ("x-private", "1"),
+            ("te", "trailers, deflate"),
+            ("expect", "100-continue"),
+            ("via", "1.1 edge"),
+        ]);
+        to_upstream(&mut one);
+        assert!(!one.headers().contains_key("x-private") && !one.headers().contains_key(EXPECT));
+        assert_eq!(
+            (&one.headers()[TE], &one.headers()[CONNECTION]),
+            (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te"))
+        );
+        let vias: Vec<_> = one.headers().get_all(VIA).iter().collect();
+        assert_eq!(vias, ["1.1 edge", "1.1 oncegate"]);
+        let mut socket = request(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        to_upstream(&mut socket);
+        assert_eq!(
+            (&socket.headers()[UPGRADE], &socket.headers()[CONNECTION]),
+            (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("upgrade"))
+        );
+    }
+}

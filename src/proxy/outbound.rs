@@ -1,0 +1,76 @@
+//! The body that goes to a client, and what ends with it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use metrics::Histogram;
+use pin_project_lite::pin_project;
+
+use super::{inbound::Busy, pipeline::ServedBody};
+use crate::BoxError;
+
+pin_project! {
+    /// A response body that ends its exchange when it is dropped.
+    #[derive(Debug)]
+    pub(crate) struct OutboundBody {
+        #[pin]
+        body: ServedBody,
+        busy: Busy,
+        observed: Option<Observed>,
+    }
+}
+
+impl OutboundBody {
+    pub(crate) fn new(body: ServedBody, busy: Busy, observed: Option<Observed>) -> Self {
+        Self { body, busy, observed }
+    }
+}
+
+impl Body for OutboundBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A duration that is recorded when it ends.
+pub(crate) struct Observed {
+    durations: Histogram,
+    since: Instant,
+}
+
+impl Observed {
+    pub(crate) fn start(durations: &Histogram) -> Self {
+        Self { durations: durations.clone(), since: Instant::now() }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.durations.record(self.since.elapsed());
+    }
+}
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observed")
+    }
+}

@@ -1,0 +1,79 @@
+//! The way of every request through the proxy, outermost step first.
+//!
+//! 1. *Screen*: what a proxy may not forward is refused.
+//! 2. *Route*: host and path choose upstream and policy.
+//! 3. *Forwarded*: the request says on whose behalf it comes.
+//! 4. *Gate and upstream*: the route's service, which answers in any case.
+//! 5. *Observe*: outcome and duration are counted; the duration ends with the
+//!    last byte of the body.
+//!
+//! An async function rather than a stack of layers: the steps are few, each is a
+//! call, and an unkeyed request pays for no box and no clone that it does not need.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::{
+    headers,
+    inbound::{InboundBody, Pace},
+    outbound::{Observed, OutboundBody},
+    route::{Outgoing, Routes},
+    tunnel,
+    upstream::UpstreamBody,
+};
+use crate::{
+    ResponseBody,
+    config::Network,
+    engine::{
+        policy::Policy,
+        problem::{Problem, Style},
+    },
+};
+
+/// What routes answer with.
+pub(crate) type ServedBody = ResponseBody<UpstreamBody<Outgoing>>;
+
+/// Everything that is the same for all connections.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) routes: Routes,
+    pub(crate) trusted: Vec<Network>,
+    pub(crate) body_timeout: Duration,
+}
+
+impl Pipeline {
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        pace: Pace,
+    ) -> Response<OutboundBody> {
+        let busy = pace.begin();
+        if let Err(problem) = headers::screen(&request) {
+            let response = refuse(problem, (&Policy::default()).into());
+            return response.map(|body| OutboundBody::new(body, busy, None));
+        }
+        let Some(route) = self.routes.find(&request) else {
+            let response = refuse(Problem::NoRoute, (&Policy::default()).into());
+            return response.map(|body| OutboundBody::new(body, busy, None));
+        };
+        let observed = Observed::start(route.durations());
+        headers::forwarded(request.headers_mut(), peer.ip(), &self.trusted);
+        let tunnel =
+            headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let request = request.map(|body| InboundBody::new(body, self.body_timeout));
+        let mut response = route.serve(request).await;
+        if let Some(client) = tunnel {
+            tunnel::open(client, &mut response);
+        }
+        response.map(|body| OutboundBody::new(body, busy, Some(observed)))
+    }
+}
+
+/// A refusal of the proxy's own.
+pub(crate) fn refuse(problem: Problem, style: Style<'_>) -> Response<ServedBody> {
+    problem.respond(style).map(|body: Bytes| ResponseBody::whole(body, None))
+}

@@ -1,0 +1,174 @@
+//! Which requests go where, under which policy.
+
+use http::{Request, header::HOST};
+use hyper::body::Incoming;
+use metrics::Histogram;
+use tower::{Layer as _, ServiceExt as _};
+
+use super::{
+    inbound::InboundBody,
+    observe::RouteMetrics,
+    pipeline::{ServedBody, refuse},
+    upstream::Upstream,
+};
+use crate::{
+    Gate, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, ResponseBody, UpstreamError,
+    config,
+    engine::{policy::Policy, problem::Problem},
+};
+
+/// What the connections to upstreams carry.
+pub(crate) type Outgoing = RequestBody<InboundBody<Incoming>>;
+
+/// All routes, the most specific first.
+#[derive(Debug)]
+pub(crate) struct Routes(Vec<Route>);
+
+/// One route, ready to serve.
+#[derive(Debug)]
+pub(crate) struct Route {
+    path: String,
+    host: Option<String>,
+    way: Way,
+    metrics: RouteMetrics,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// Through the gate.
+    Gated(IdempotencyService<Upstream<Outgoing>>),
+    /// Straight to the upstream.
+    Open(Upstream<Outgoing>),
+}
+
+impl Routes {
+    /// Builds the routes of a configuration on one gate.
+    pub(crate) fn new(routes: &[config::Route], gate: &Gate) -> Self {
+        let mut routes: Vec<Route> = routes.iter().map(|route| Route::new(route, gate)).collect();
+        // A named host beats any host; then the longest path wins.
+        routes.sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.path.len())));
+        Self(routes)
+    }
+
+    /// The route of a request.
+    pub(crate) fn find<B>(&self, request: &Request<B>) -> Option<&Route> {
+        let path = request.uri().path();
+        let host = match &self.0[..] {
+            [only] if only.host.is_none() => None,
+            _ => host(request),
+        };
+        self.0.iter().find(|route| {
+            route
+                .host
+                .as_deref()
+                .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted)))
+                && is_below(path, &route.path)
+        })
+    }
+}
+
+impl Route {
+    fn new(route: &config::Route, gate: &Gate) -> Self {
+        let upstream = Upstream::new(&route.upstream);
+        let way = match &route.policy {
+            None => Way::Open(upstream),
+            Some(policy) => {
+                Way::Gated(IdempotencyLayer::new(gate.clone(), policy.clone()).layer(upstream))
+            }
+        };
+        let name = match &route.host {
+            Some(host) => format!("{host}{}", route.path),
+            None => route.path.clone(),
+        };
+        Self {
+            path: route.path.clone(),
+            host: route.host.clone(),
+            way,
+            metrics: RouteMetrics::new(&name),
+        }
+    }
+
+    /// Serves a request. What the upstream fails at becomes a problem document.
+    pub(crate) async fn serve(
+        &self,
+        request: Request<InboundBody<Incoming>>,
+    ) -> http::Response<ServedBody> {
+        let served = match &self.way {
+            Way::Gated(service) => service.clone().oneshot(request).await,
+            Way::Open(upstream) => upstream
+                .clone()
+                .oneshot(request.map(RequestBody::passing))
+                .await
+                .map(|response| response.map(ResponseBody::passing)),
+        };
+        let response = served.unwrap_or_else(|error: UpstreamError| {
+            tracing::warn!(%error, "an exchange without a key failed");
+            refuse(Problem::UpstreamFailed(error.fault()), (&Policy::default()).into())
+        });
+        if let Some(outcome) = response.extensions().get::<Outcome>() {
+            self.metrics.count(*outcome);
+        }
+        response
+    }
+
+    /// How long requests of this route take.
+    pub(crate) fn durations(&self) -> &Histogram {
+        self.metrics.durations()
+    }
+}
+
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let authority = request.uri().authority().map(|authority| authority.host());
+    let header = || {
+        let host = request.headers().get(HOST)?.to_str().ok()?;
+        // A port belongs to no route; an IPv6 address keeps its brackets.
+        let end = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
+        Some(&host[..end.unwrap_or(host.len())])
+    };
+    authority.or_else(header)
+}
+
+/// Whether `path` lies below `prefix`, by whole segments.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Config, Sources},
+        store::MemoryStore,
+    };
+
+    #[test]
+    fn the_most_specific_route_takes_a_request() {
+        let text = r#"
+            [[route]]
+            path = "/pay"
+            [[route]]
+            path = "/pay/refunds"
+            [[route]]
+            path = "/"
+            host = "b.example"
+        "#;
+        let config = Config::load(&Sources::text(text)).unwrap();
+        let routes = Routes::new(&config.routes, &Gate::builder(MemoryStore::default()).build());
+        let find = |host: &str, path: &str| {
+            let request = Request::post(path).header("host", host).body(()).unwrap();
+            let route = routes.find(&request).unwrap();
+            (route.host.clone(), route.path.clone())
+        };
+        for (host, path, expected) in [
+            ("a.example", "/pay", (None, "/pay")),
+            ("a.example", "/pay/1", (None, "/pay")),
+            ("a.example", "/payments", (None, "/")),
+            ("a.example", "/pay/refunds/1?x=/", (None, "/pay/refunds")),
+            ("B.example:8080", "/pay", (Some("b.example"), "/")),
+        ] {
+            let expected = (expected.0.map(str::to_owned), expected.1.to_owned());
+            assert_eq!(find(host, path), expected, "{host}{path}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What can fail before the first request, each as one line that names the setting.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
+
+use super::observe::Metrics;
+use crate::{
+    config::{StoreConfig, StoreUrl},
+    store::{MemoryStore, ObservedStore, Store},
+};
+
+/// A gate that could not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    pub(crate) fn listen(setting: &str, address: SocketAddr, error: &io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "the port is in use; stop the other process or choose another port"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine does not have the address",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need a privilege; choose a higher one"
+            }
+            _ => return Self(format!("{setting}: cannot listen on {address}: {error}")),
+        };
+        Self(format!("{setting}: cannot listen on {address}: {advice}"))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Listens.
+pub(crate) async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::listen(setting, address, &error))
+}
+
+/// Opens the store that the configuration names.
+pub(crate) async fn store(
+    config: &StoreConfig,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Store>, StartError> {
+    Ok(match &config.url {
+        StoreUrl::Memory => observed(MemoryStore::default(), metrics),
+        StoreUrl::File(folder) => embedded(folder, metrics)?,
+        StoreUrl::Redis(url) => redis(url, config, metrics).await?,
+    })
+}
+
+fn observed(store: impl Store, metrics: &Metrics) -> Arc<dyn Store> {
+    metrics.collect(|| Arc::new(ObservedStore::new(store)))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded(_: &std::path::Path, _: &Metrics) -> Result<Arc<dyn Store>, StartError> {
+    Err(StartError::new(
+        "store.url: this program was built without the feature `embedded`; use redis:// or memory:",
+    ))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis(_: &str, _: &StoreConfig, _: &Metrics) -> Result<Arc<dyn Store>, StartError> {
+    Err(StartError::new(
+        "store.url: this program was built without the feature `redis`; use file:FOLDER or memory:",
+    ))
+}

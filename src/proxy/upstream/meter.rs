@@ -1,0 +1,147 @@
+//! Counting what leaves: the evidence of whether a request was sent.
+//!
+//! An HTTP library's error kinds cannot tell "never sent" from "executed". The
+//! bytes that the socket accepted can: a connection whose count did not move
+//! since the request was handed to it has sent nothing of it. [`Meter::seal`]
+//! makes that final: from then on the connection can write no more.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Set for ever once no more may be written.
+const SEALED: u64 = 1 << 63;
+/// Set while a write is under way.
+const WRITING: u64 = 1 << 62;
+const COUNT: u64 = WRITING - 1;
+
+/// How many bytes a connection has accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(AtomicU64);
+
+impl Meter {
+    /// Bytes accepted so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.load(Ordering::Acquire) & COUNT
+    }
+
+    /// Forbids further writes. True if provably nothing was accepted since the
+    /// count was `mark`.
+    pub(crate) fn seal(&self, mark: u64) -> bool {
+        let state = self.0.fetch_or(SEALED, Ordering::AcqRel);
+        state & WRITING == 0 && state & COUNT == mark
+    }
+
+    /// Runs one write unless sealed.
+    fn write(&self, write: impl FnOnce() -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if self.0.fetch_or(WRITING, Ordering::AcqRel) & SEALED != 0 {
+            self.0.fetch_and(!WRITING, Ordering::AcqRel);
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the exchange on this connection was given up",
+            )));
+        }
+        let outcome = write();
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.0.fetch_add(*bytes as u64, Ordering::AcqRel);
+        }
+        self.0.fetch_and(!WRITING, Ordering::AcqRel);
+        outcome
+    }
+}
+
+/// A connection with a meter on its way out.
+#[derive(Debug)]
+pub(crate) struct Metered<I> {
+    io: I,
+    meter: Arc<Meter>,
+}
+
+impl<I> Metered<I> {
+    pub(crate) fn new(io: I) -> (Self, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        (Self { io, meter: Arc::clone(&meter) }, meter)
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { io, meter } = self.get_mut();
+        meter.write(|| Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { io, meter } = self.get_mut();
+        meter.write(|| Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_seal_is_a_proof_and_final() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (mut io, meter) = Metered::new(near);
+        io.write_all(b"first").await.unwrap();
+        let mark = meter.written();
+        assert_eq!(mark, 5);
+        assert!(meter.seal(mark), "nothing was written since the mark");
+        let error = io.write_all(b"second").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        drop(io);
+        let mut arrived = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut far, &mut arrived).await.unwrap();
+        assert_eq!(arrived, b"first");
+    }
+
+    #[tokio::test]
+    async fn one_byte_is_enough_to_be_in_doubt() {
+        let (near, _far) = tokio::io::duplex(64);
+        let (mut io, meter) = Metered::new(near);
+        let mark = meter.written();
+        io.write_all(b"x").await.unwrap();
+        assert!(!meter.seal(mark));
+    }
+}

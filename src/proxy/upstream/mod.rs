@@ -1,0 +1,179 @@
+//! The way to a service: one exchange per request, never silently two.
+//!
+//! 1. A request is handed to a connection once. It is tried on another one only
+//!    when the first gave it back untouched.
+//! 2. An error says whether a byte may have left ([`meter`] counts them).
+//! 3. A keyed request takes a fresh or just-used connection: a connection that
+//!    its peer is about to close is the most common cause of an unknown outcome
+//!    that need not have been.
+
+mod body;
+mod meter;
+mod pool;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::Instant;
+use tower::Service;
+
+pub(crate) use body::UpstreamBody;
+use pool::{Connection, Pool};
+
+use super::headers;
+use crate::{BoxError, Key, UpstreamError, config::Upstream as Settings, engine::problem::Fault};
+
+/// A keyed request reuses a connection that was used within this time; keep-alive
+/// limits of servers begin at a second.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// The service behind a route, as a tower service. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Upstream<B>(Arc<Shared<B>>);
+
+#[derive(Debug)]
+struct Shared<B> {
+    pools: Vec<Arc<Pool<B>>>,
+    next: AtomicUsize,
+    settings: Settings,
+}
+
+impl<B> Clone for Upstream<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B> Upstream<B> {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let pool = |url: &_| Arc::new(Pool::new(Clone::clone(url), settings));
+        Self(Arc::new(Shared {
+            pools: settings.urls.iter().map(pool).collect(),
+            next: AtomicUsize::new(0),
+            settings: settings.clone(),
+        }))
+    }
+}
+
+impl<B> Service<Request<B>> for Upstream<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<UpstreamBody<B>>;
+    type Error = UpstreamError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, UpstreamError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { shared.exchange(request).await })
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn exchange(
+        &self,
+        mut request: Request<B>,
+    ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        let keyed = request.extensions().get::<Key>().is_some();
+        let max_idle = if keyed { FRESH } else { Duration::MAX };
+        let deadline = self.settings.total_timeout.map(|limit| Instant::now() + limit);
+        headers::to_upstream(&mut request);
+        loop {
+            let (pool, mut connection) = self.connection(max_idle).await?;
+            headers::address(&mut request, pool.url());
+            let (mark, reused) = (connection.meter.written(), connection.reused);
+            let patience = Instant::now() + self.settings.response_timeout;
+            let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+            let response = connection.sender.try_send_request(request);
+            match tokio::time::timeout_at(patience, response).await {
+                Ok(Ok(mut response)) => {
+                    headers::from_upstream(&mut response);
+                    let home = (pool, connection);
+                    let pause = self.settings.response_timeout;
+                    return Ok(response.map(|body| UpstreamBody::new(body, home, pause, deadline)));
+                }
+                Ok(Err(mut error)) => match error.take_message() {
+                    // The peer closed while the connection was unused: it is gone from the
+                    // pool now, so this ends with a connection of our own.
+                    Some(unsent) if reused => request = unsent,
+                    Some(_) => {
+                        return Err(
+                            UpstreamError::unsent(Fault::Terminated).because(error.into_error())
+                        );
+                    }
+                    None => return Err(broken(&connection, mark, error.into_error())),
+                },
+                Err(_) => {
+                    let limit = self.settings.response_timeout;
+                    let error = if connection.meter.seal(mark) {
+                        UpstreamError::unsent(Fault::ConnectTimeout)
+                    } else {
+                        UpstreamError::sent(Fault::ResponseTimeout)
+                    };
+                    return Err(error.because(format!(
+                        "{} gave no response within {limit:?} (upstream.response_timeout)",
+                        pool.url()
+                    )));
+                }
+            }
+        }
+    }
+
+    /// An unused connection, or a new one to the first address that accepts it.
+    async fn connection(
+        &self,
+        max_idle: Duration,
+    ) -> Result<(Arc<Pool<B>>, Connection<B>), UpstreamError> {
+        let first = match self.pools.len() {
+            1 => 0,
+            len => self.next.fetch_add(1, Ordering::Relaxed) % len,
+        };
+        let (before, after) = self.pools.split_at(first);
+        let mut failure = None;
+        for pool in after.iter().chain(before) {
+            while let Some(mut connection) = pool.take(max_idle) {
+                if connection.sender.ready().await.is_ok() {
+                    return Ok((Arc::clone(pool), connection));
+                }
+            }
+            match pool.connect().await {
+                Ok(connection) => return Ok((Arc::clone(pool), connection)),
+                Err(error) => {
+                    tracing::warn!(%error, "an upstream cannot be reached");
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| UpstreamError::unsent(Fault::Refused)))
+    }
+}
+
+/// What a broken connection proves.
+fn broken<B>(connection: &Connection<B>, mark: u64, error: hyper::Error) -> UpstreamError {
+    let fault = if error.is_parse() { Fault::Protocol } else { Fault::Terminated };
+    if connection.meter.seal(mark) {
+        UpstreamError::unsent(fault).because(error)
+    } else {
+        UpstreamError::sent(fault).because(error)
+    }
+}
