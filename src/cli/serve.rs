@@ -46,7 +46,10 @@ pub(super) async fn run(config: Config) -> ExitCode {
 fn log(telemetry: &Telemetry) -> Result<(), String> {
     let filter = EnvFilter::try_new(&telemetry.log)
         .map_err(|error| format!("telemetry.log: `{}` is no filter: {error}", telemetry.log))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     match telemetry.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),

@@ -1,0 +1,241 @@
+//! A service that cannot deduplicate. What it executed stands in its ledger, which
+//! no gate can touch.
+//!
+//! The path says what happens after a request was read whole and executed:
+//!
+//! | path | then |
+//! |---|---|
+//! | `/gate/NAME` | waits until the test opens the gate of that name, then 201 |
+//! | `/reset` | resets the connection |
+//! | `/cut/N` | sends the first N bytes of a response with a length, then resets |
+//! | `/cut-chunked/N` | the same with chunks |
+//! | `/hang` | never answers |
+//! | `/status/N` | answers with that status |
+//! | `/raw/NAME` | answers with bytes that the test has put there |
+//! | `/large/N` | answers with N bytes |
+//! | anything else | 201 |
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+/// A request as the backend read it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub line: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    fn path(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap_or("/")
+    }
+}
+
+#[derive(Default)]
+struct Ledger {
+    requests: Mutex<Vec<Seen>>,
+    gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+    raw: Mutex<HashMap<String, Vec<u8>>>,
+    connections: Mutex<usize>,
+}
+
+/// A running backend.
+#[derive(Clone)]
+pub struct Backend {
+    pub address: SocketAddr,
+    ledger: Arc<Ledger>,
+}
+
+/// What a response to a first request looks like: two cookies, a Latin-1 value, a place.
+pub const RICH: &[u8] = b"HTTP/1.1 201 Created\r\nSet-Cookie: a=1\r\nLocation: /payments/1\r\nSet-Cookie: b=2; Path=/\r\nX-Name: caf\xe9\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"id\":1}";
+
+impl Backend {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = Self { address: listener.local_addr().unwrap(), ledger: Arc::default() };
+        let accepting = backend.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                *accepting.ledger.connections.lock().unwrap() += 1;
+                let backend = accepting.clone();
+                tokio::spawn(async move { backend.serve(stream).await });
+            }
+        });
+        backend
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that was executed.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.ledger.requests.lock().unwrap().clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.ledger.requests.lock().unwrap().len()
+    }
+
+    pub fn connections(&self) -> usize {
+        *self.ledger.connections.lock().unwrap()
+    }
+
+    /// How often the request with this key was executed.
+    pub fn executions(&self, key: &str) -> usize {
+        let requests = self.ledger.requests.lock().unwrap();
+        requests.iter().filter(|seen| seen.header("idempotency-key") == Some(key)).count()
+    }
+
+    /// Lets `permits` requests at `/gate/NAME` go on.
+    pub fn open(&self, name: &str, permits: usize) {
+        self.gate(name).add_permits(permits);
+    }
+
+    /// What `/raw/NAME` answers.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.ledger.raw.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+    }
+
+    fn gate(&self, name: &str) -> Arc<Semaphore> {
+        let mut gates = self.ledger.gates.lock().unwrap();
+        Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
+    }
+
+    async fn serve(&self, mut stream: TcpStream) {
+        let mut buffer = Vec::new();
+        while let Some(seen) = read(&mut stream, &mut buffer).await {
+            self.ledger.requests.lock().unwrap().push(seen.clone());
+            let path = seen.path().split('?').next().unwrap().to_owned();
+            let (_, rest) = path.split_once('/').unwrap_or_default();
+            let (what, argument) = rest.split_once('/').unwrap_or((rest, ""));
+            let number = || argument.parse::<usize>().unwrap();
+            let response = match what {
+                "gate" => {
+                    self.gate(argument).acquire().await.unwrap().forget();
+                    created(&seen)
+                }
+                "reset" => return stream.set_zero_linger().unwrap(),
+                "cut" => {
+                    let _ = stream.write_all(&RICH[..number()]).await;
+                    return cut(stream).await;
+                }
+                "cut-chunked" => {
+                    let whole = chunked();
+                    let _ = stream.write_all(&whole[..number().min(whole.len())]).await;
+                    return cut(stream).await;
+                }
+                "hang" => std::future::pending().await,
+                "status" => status(number()),
+                "raw" => {
+                    self.ledger.raw.lock().unwrap().get(argument).expect("put by the test").clone()
+                }
+                "large" => {
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", number());
+                    [head.into_bytes(), vec![b'x'; number()]].concat()
+                }
+                _ => created(&seen),
+            };
+            if stream.write_all(&response).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A response in two chunks with a trailer.
+pub fn chunked() -> Vec<u8> {
+    b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 11\r\n\r\n".to_vec()
+}
+
+/// Everything that was written arrives, and then a reset.
+async fn cut(stream: TcpStream) {
+    // A reset would overtake bytes that the peer has not read yet.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    stream.set_zero_linger().unwrap();
+}
+
+fn created(seen: &Seen) -> Vec<u8> {
+    let body = String::from_utf8_lossy(&seen.body);
+    format!(
+        "HTTP/1.1 201 Created\r\nLocation: /payments/1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn status(code: usize) -> Vec<u8> {
+    format!("HTTP/1.1 {code} Status\r\nContent-Length: 3\r\n\r\n{code}").into_bytes()
+}
+
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    buffer.drain(..end);
+    let mut lines = head.trim_end().lines();
+    let line = lines.next().unwrap_or_default().to_owned();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let seen = Seen { line, headers, body: Vec::new() };
+    let body = if seen.header("transfer-encoding") == Some("chunked") {
+        read_chunks(stream, buffer).await?
+    } else {
+        let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+        while buffer.len() < length {
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+        buffer.drain(..length).collect()
+    };
+    Some(Seen { body, ..seen })
+}
+
+async fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = buffer.windows(2).position(|w| w == b"\r\n") {
+                break end;
+            }
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        };
+        let size = usize::from_str_radix(std::str::from_utf8(&buffer[..end]).unwrap(), 16).unwrap();
+        while buffer.len() < end + 2 + size + 2 {
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+        body.extend_from_slice(&buffer[end + 2..end + 2 + size]);
+        buffer.drain(..end + 2 + size + 2);
+        if size == 0 {
+            return Some(body);
+        }
+    }
+}
