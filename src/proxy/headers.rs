@@ -18,8 +18,13 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Refuses what a proxy may not forward. The HTTP library has refused malformed
-/// heads before.
-pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
+/// heads before, but for a length beside a transfer coding.
+pub(crate) fn screen<B>(request: &Request<B>, framed_twice: bool) -> Result<(), Problem> {
+    if framed_twice {
+        return Err(Problem::BadRequest(
+            "The request has both Content-Length and Transfer-Encoding.",
+        ));
+    }
     if matches!(request.method().as_str(), "CONNECT" | "TRACE") {
         return Err(Problem::MethodNotServed);
     }
@@ -156,15 +161,16 @@ mod tests {
 
     #[test]
     fn what_a_proxy_may_not_forward_is_refused() {
-        assert_eq!(screen(&request(&[("host", "a")])), Ok(()));
-        assert!(screen(&request(&[])).is_err());
-        assert!(screen(&request(&[("host", "a"), ("host", "a")])).is_err());
+        assert_eq!(screen(&request(&[("host", "a")]), false), Ok(()));
+        assert!(screen(&request(&[]), false).is_err());
+        assert!(screen(&request(&[("host", "a")]), true).is_err());
+        assert!(screen(&request(&[("host", "a"), ("host", "a")]), false).is_err());
         let mut absolute = request(&[("host", "b")]);
         *absolute.uri_mut() = "http://a/pay".parse().unwrap();
-        assert!(screen(&absolute).is_err());
+        assert!(screen(&absolute, false).is_err());
         let mut connect = request(&[("host", "a")]);
         *connect.method_mut() = http::Method::CONNECT;
-        assert_eq!(screen(&connect), Err(Problem::MethodNotServed));
+        assert_eq!(screen(&connect, false), Err(Problem::MethodNotServed));
     }
 
     #[test]

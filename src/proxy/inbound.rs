@@ -10,7 +10,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -24,23 +24,65 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
-use tower_http::timeout::TimeoutBody;
 
+use super::pause::Pause;
 use crate::BoxError;
 
-/// Whether an exchange is under way on a connection.
+/// Heads are kept up to this length, which is beyond what the HTTP library reads.
+const MAX_HEAD: usize = 512 << 10;
+
+/// What a connection and its exchanges know of each other.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pace(Arc<AtomicBool>);
+pub(crate) struct Pace(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    busy: AtomicBool,
+    /// What arrived since the last exchange: the head of the next request, and
+    /// perhaps more.
+    head: Mutex<Vec<u8>>,
+}
 
 impl Pace {
     /// An exchange begins; it ends when the guard is dropped.
     pub(crate) fn begin(&self) -> Busy {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.busy.store(true, Ordering::Relaxed);
         Busy(self.clone())
     }
 
+    /// Whether the head that began this exchange has a `Content-Length`. Needed for
+    /// requests with a `Transfer-Encoding` only: the HTTP library silently drops the
+    /// other length, but who sends both may be hiding a request (RFC 9112, 6.1).
+    ///
+    /// False for a request that was pipelined behind another one; the library then
+    /// believes the chunks and closes the connection.
+    pub(crate) fn head_has_length(&self) -> bool {
+        let head = self.head();
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut request = httparse::Request::new(&mut fields);
+        // What was too long to keep, or has too many fields to look at, is in doubt.
+        if !head.is_empty() && request.parse(&head).is_err() {
+            return true;
+        }
+        request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("content-length"))
+    }
+
     fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.busy.load(Ordering::Relaxed)
+    }
+
+    fn head(&self) -> MutexGuard<'_, Vec<u8>> {
+        // A panic while the lock is held leaves a list of bytes.
+        self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, bytes: &[u8], first: bool) {
+        let mut head = self.head();
+        if first {
+            head.clear();
+        }
+        let room = MAX_HEAD - head.len();
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
@@ -50,7 +92,7 @@ pub(crate) struct Busy(Pace);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Relaxed);
+        self.0.0.busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -90,14 +132,20 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if self.pace.is_busy() {
             self.running = false;
             return read;
         }
         match &read {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() && !self.running => self.start(),
-            Poll::Ready(_) => {}
+            Poll::Ready(_) => {
+                let bytes = &buf.filled()[before..];
+                self.pace.keep(bytes, !self.running);
+                if !bytes.is_empty() && !self.running {
+                    self.start();
+                }
+            }
             Poll::Pending if self.running => {
                 let late =
                     self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
@@ -148,21 +196,17 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
 pin_project! {
     /// A request body with a limit between two pieces. Being late is an
     /// [`io::ErrorKind::TimedOut`].
+    #[derive(Debug)]
     pub(crate) struct InboundBody<B> {
         #[pin]
-        body: TimeoutBody<B>,
-    }
-}
-
-impl<B> std::fmt::Debug for InboundBody<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InboundBody")
+        body: B,
+        pause: Pause,
     }
 }
 
 impl<B> InboundBody<B> {
-    pub(crate) fn new(body: B, limit: Duration) -> Self {
-        Self { body: TimeoutBody::new(limit, body) }
+    pub(crate) const fn new(body: B, limit: Duration) -> Self {
+        Self { body, pause: Pause::new(limit, None) }
     }
 }
 
@@ -178,12 +222,14 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.project().body.poll_frame(cx).map_err(|error| {
-            if error.is::<tower_http::timeout::TimeoutError>() {
-                io::Error::new(io::ErrorKind::TimedOut, "a request body took too long").into()
-            } else {
-                error
-            }
+        let this = self.project();
+        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            this.pause.end();
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        this.pause.poll_too_long(cx).map(|()| {
+            let late = "a request body took too long (server.body_timeout)";
+            Some(Err(io::Error::new(io::ErrorKind::TimedOut, late).into()))
         })
     }
 

@@ -9,6 +9,7 @@ mod headers;
 mod inbound;
 mod observe;
 mod outbound;
+mod pause;
 mod pipeline;
 mod route;
 mod server;

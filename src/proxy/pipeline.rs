@@ -13,7 +13,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header::TRANSFER_ENCODING};
 use hyper::body::Incoming;
 
 use super::{
@@ -52,7 +52,9 @@ impl Pipeline {
         pace: Pace,
     ) -> Response<OutboundBody> {
         let busy = pace.begin();
-        if let Err(problem) = headers::screen(&request) {
+        let framed_twice =
+            request.headers().contains_key(TRANSFER_ENCODING) && pace.head_has_length();
+        if let Err(problem) = headers::screen(&request, framed_twice) {
             let response = refuse(problem, (&Policy::default()).into());
             return response.map(|body| OutboundBody::new(body, busy, None));
         }

@@ -4,15 +4,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
-use super::pool::{Connection, Pool};
+use super::{
+    super::pause::Pause,
+    pool::{Connection, Pool},
+};
 use crate::{UpstreamError, engine::problem::Fault};
 
 /// The body of an upstream's response.
@@ -23,19 +24,16 @@ pub struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,
-    pause: Duration,
-    deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    pause: Pause,
 }
 
 impl<B> UpstreamBody<B> {
     pub(super) fn new(
         incoming: Incoming,
         home: (Arc<Pool<B>>, Connection<B>),
-        pause: Duration,
-        deadline: Option<Instant>,
+        pause: Pause,
     ) -> Self {
-        let mut body = Self { incoming, home: Some(home), pause, deadline, timer: None };
+        let mut body = Self { incoming, home: Some(home), pause };
         body.go_home_if_complete();
         body
     }
@@ -46,16 +44,6 @@ impl<B> UpstreamBody<B> {
         {
             pool.put(connection);
         }
-    }
-
-    /// Resolves when the body has been silent for too long.
-    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| {
-            let next = Instant::now() + self.pause;
-            let until = self.deadline.map_or(next, |deadline| deadline.min(next));
-            Box::pin(tokio::time::sleep_until(until))
-        });
-        timer.as_mut().poll(cx)
     }
 }
 
@@ -69,7 +57,7 @@ impl<B> Body for UpstreamBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.timer = None;
+                self.pause.end();
                 self.go_home_if_complete();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -84,7 +72,7 @@ impl<B> Body for UpstreamBody<B> {
                 }
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_too_late(cx).map(|()| {
+            Poll::Pending => self.pause.poll_too_long(cx).map(|()| {
                 self.home = None;
                 Some(Err(UpstreamError::sent(Fault::ResponseTimeout)))
             }),

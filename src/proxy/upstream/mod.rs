@@ -31,7 +31,7 @@ use tower::Service;
 pub(crate) use body::UpstreamBody;
 use pool::{Connection, Pool};
 
-use super::headers;
+use super::{headers, pause::Pause};
 use crate::{BoxError, Key, UpstreamError, config::Upstream as Settings, engine::problem::Fault};
 
 /// A keyed request reuses a connection that was used within this time; keep-alive
@@ -109,8 +109,8 @@ where
                 Ok(Ok(mut response)) => {
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
-                    let pause = self.settings.response_timeout;
-                    return Ok(response.map(|body| UpstreamBody::new(body, home, pause, deadline)));
+                    let pause = Pause::new(self.settings.response_timeout, deadline);
+                    return Ok(response.map(|body| UpstreamBody::new(body, home, pause)));
                 }
                 Ok(Err(mut error)) => match error.take_message() {
                     // The peer closed while the connection was unused: it is gone from the

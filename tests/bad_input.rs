@@ -1,0 +1,302 @@
+//! Bad input gets a clear answer and changes nothing: nothing claimed, backend
+//! untouched, and whatever hides behind it is never taken for a request.
+
+mod support;
+
+use support::{
+    backend::Backend,
+    client::{Connection, post, post_with, send, try_send},
+    gate::Gate,
+};
+
+async fn both() -> (Backend, Gate) {
+    let backend = Backend::start().await;
+    let gate = Gate::start(&backend.url(), "").await;
+    (backend, gate)
+}
+
+/// The backend has seen nothing, and the key can still be used.
+async fn is_untouched(backend: &Backend, gate: &Gate, key: &str) {
+    assert_eq!(backend.count(), 0);
+    let answer = send(gate.address, &post("/pay", key, "fresh")).await;
+    assert_eq!(
+        (answer.status, answer.header("idempotent-replayed")),
+        (201, ""),
+        "{key} was claimed"
+    );
+}
+
+#[tokio::test]
+async fn malformed_keys() {
+    let (backend, gate) = both().await;
+    let long = "x".repeat(256);
+    for key in ["", "\"\"", &long, "two words", "a,b", "\"open", "\"a\"b", "caf\u{e9}"] {
+        let answer = send(gate.address, &post("/pay", key, "")).await;
+        assert_eq!((answer.status, answer.problem()), (400, "key-invalid".to_owned()), "{key:?}");
+    }
+    let twice = post_with("/pay", &[("Idempotency-Key", "a"), ("idempotency-key", "a")], "");
+    assert_eq!(send(gate.address, &twice).await.problem(), "key-invalid");
+    let nominated =
+        post_with("/pay", &[("Idempotency-Key", "a"), ("Connection", "idempotency-key")], "");
+    assert_eq!(send(gate.address, &nominated).await.problem(), "key-invalid");
+    assert_eq!(gate.outcomes("invalid").await, 10);
+    is_untouched(&backend, &gate, "a").await;
+}
+
+#[tokio::test]
+async fn quoted_and_bare_forms_are_one_key() {
+    let (backend, gate) = both().await;
+    for key in ["k-1", "\"k-1\"", "k-1"] {
+        assert_eq!(send(gate.address, &post("/pay", key, "")).await.status, 201);
+    }
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn control_characters_in_header_values() {
+    let (backend, gate) = both().await;
+    for evil in ["a\0b", "a\rb", "a\x0bb", "a\x7fb"] {
+        let answer = send(
+            gate.address,
+            &post_with("/pay", &[("Idempotency-Key", "k"), ("X-Evil", evil)], ""),
+        )
+        .await;
+        assert_eq!(answer.status, 400, "{evil:?}");
+        let answer = send(gate.address, &post("/pay", evil, "")).await;
+        assert_eq!(answer.status, 400, "{evil:?}");
+    }
+    is_untouched(&backend, &gate, "k").await;
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_match_their_length() {
+    let (backend, gate) = both().await;
+    // Shorter: the client closes early.
+    let mut short = Connection::open(gate.address).await;
+    short
+        .write(
+            b"POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 9\r\n\r\nfour",
+        )
+        .await;
+    drop(short);
+    // Two lengths that differ, no number, negative.
+    for length in ["4\r\nContent-Length: 5", "four", "-1", "4, 5", "+4", ""] {
+        let request = format!(
+            "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: {length}\r\n\r\nbody"
+        );
+        assert_eq!(send(gate.address, request.as_bytes()).await.status, 400, "{length}");
+    }
+    is_untouched(&backend, &gate, "k").await;
+}
+
+#[tokio::test]
+async fn what_exceeds_a_body_is_not_part_of_it() {
+    let (backend, gate) = both().await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(b"POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 4\r\n\r\nbodyXXXX\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().text(), "body");
+    assert_eq!(
+        client.answer().await.map(|answer| answer.status),
+        Some(400),
+        "the rest is no request"
+    );
+    assert!(client.is_closed().await);
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn chunks_that_are_wrong() {
+    let (backend, gate) = both().await;
+    for chunks in [
+        "fffffffffffffffff\r\nx",
+        "5\r\nfourXX\r\n0\r\n\r\n",
+        "zz\r\n",
+        "-1\r\n",
+        "4\r\nbody0\r\n\r\n",
+    ] {
+        let request = format!(
+            "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        let answer = send(gate.address, request.as_bytes()).await;
+        assert_eq!(
+            (answer.status, answer.problem()),
+            (400, "body-incomplete".to_owned()),
+            "{chunks}"
+        );
+    }
+    for coding in ["gzip, chunked, identity", "identity", "chunked, gzip", "xchunked"] {
+        let request = format!(
+            "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
+        );
+        assert_eq!(send(gate.address, request.as_bytes()).await.status, 400, "{coding}");
+    }
+    is_untouched(&backend, &gate, "k").await;
+}
+
+#[tokio::test]
+async fn a_length_and_chunks_at_once() {
+    let (backend, gate) = both().await;
+    for framing in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+    ] {
+        let hidden = "POST /hidden HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n";
+        let request = format!(
+            "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}"
+        );
+        let mut client = Connection::open(gate.address).await;
+        client.write(request.as_bytes()).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.problem()), (400, "bad-request".to_owned()), "{framing}");
+        assert!(client.is_closed().await, "what follows is of doubtful framing");
+    }
+    is_untouched(&backend, &gate, "k").await;
+}
+
+#[tokio::test]
+async fn http_1_0() {
+    let (backend, gate) = both().await;
+    let answer = send(
+        gate.address,
+        b"POST /pay HTTP/1.0\r\nIdempotency-Key: k\r\nContent-Length: 3\r\n\r\npay",
+    )
+    .await;
+    assert_eq!((answer.status, answer.text()), (201, "pay"));
+    assert_eq!(backend.requests()[0].header("host"), Some(&*backend.address.to_string()));
+    let chunked =
+        b"POST /pay HTTP/1.0\r\nIdempotency-Key: c\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(send(gate.address, chunked).await.status, 400);
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn hosts_that_are_missing_or_contradict_each_other() {
+    let (backend, gate) = both().await;
+    for head in [
+        "POST /pay HTTP/1.1",
+        "POST /pay HTTP/1.1\r\nHost: a\r\nHost: b",
+        "POST http://a/pay HTTP/1.1\r\nHost: b",
+    ] {
+        let request = format!("{head}\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n");
+        let answer = send(gate.address, request.as_bytes()).await;
+        assert_eq!((answer.status, answer.problem()), (400, "bad-request".to_owned()), "{head}");
+    }
+    is_untouched(&backend, &gate, "k").await;
+    let absolute = b"POST http://g/pay?x=1 HTTP/1.1\r\nHost: g\r\nIdempotency-Key: abs\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(send(gate.address, absolute).await.status, 201);
+    assert_eq!(backend.requests().last().unwrap().line, "POST /pay?x=1 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn methods_that_a_reverse_proxy_does_not_serve() {
+    let (backend, gate) = both().await;
+    for line in ["CONNECT pay:443 HTTP/1.1\r\nHost: pay:443", "TRACE / HTTP/1.1\r\nHost: g"] {
+        let answer = send(gate.address, format!("{line}\r\n\r\n").as_bytes()).await;
+        assert_eq!(
+            (answer.status, answer.problem()),
+            (405, "method-not-served".to_owned()),
+            "{line}"
+        );
+        assert!(answer.header("allow").contains("POST"));
+    }
+    assert_eq!(backend.count(), 0);
+}
+
+#[tokio::test]
+async fn a_json_pointer_into_a_body_that_is_not_json() {
+    let backend = Backend::start().await;
+    let settings = "[idempotency]\nkeys = [\"json:/id\"]\nrequire_key = true";
+    let gate = Gate::start(&backend.url(), settings).await;
+    for body in ["", "not json", "[1,2]", r#"{"id":{}}"#, r#"{"id":"#, r#"{"di":"1"}"#] {
+        let answer = send(gate.address, &post_with("/pay", &[], body)).await;
+        assert_eq!((answer.status, answer.problem()), (400, "key-missing".to_owned()), "{body}");
+    }
+    let answer = send(gate.address, &post_with("/pay", &[], r#"{"id":"a b"}"#)).await;
+    assert_eq!(answer.problem(), "key-invalid");
+    assert_eq!(backend.count(), 0);
+}
+
+/// A request hidden in a body that nobody reads must never come to life.
+#[tokio::test]
+async fn a_request_hidden_in_an_unread_body() {
+    let (backend, gate) = both().await;
+    assert_eq!(send(gate.address, &post("/pay", "done", "1")).await.status, 201);
+    let hidden = "POST /hidden HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n";
+    let too_large = hidden.repeat(1 + (1 << 20) / hidden.len());
+    let cases = [
+        ("a replay", post("/pay", "done", "1"), Some(201)),
+        ("a mismatch", post("/pay", "done", hidden), Some(422)),
+        ("a malformed key", post("/pay", "a b", hidden), Some(400)),
+        ("too large", post("/pay", "large", &too_large), Some(413)),
+    ];
+    for (what, request, status) in cases {
+        let mut client = Connection::open(gate.address).await;
+        client.try_write(&request).await;
+        let answer = client.answer().await;
+        assert!(answer.is_none() || answer.map(|answer| answer.status) == status, "{what}");
+        // Whatever else comes on this connection, it is an answer to a real request.
+        if client.try_write(&post("/pay", "done", "1")).await
+            && let Some(next) = client.answer().await
+        {
+            assert_eq!(next.header("idempotent-replayed"), "true", "{what}: {next:?}");
+        }
+    }
+    assert!(backend.requests().iter().all(|seen| !seen.line.contains("hidden")));
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let (backend, gate) = both().await;
+    let mut client = Connection::open(gate.address).await;
+    let requests: Vec<u8> =
+        (0..5).flat_map(|n| post("/pay", &format!("k{}", n % 2), &(n % 2).to_string())).collect();
+    client.write(&requests).await;
+    for n in 0..5 {
+        assert_eq!(client.answer().await.unwrap().text(), (n % 2).to_string());
+    }
+    assert_eq!(backend.count(), 2);
+}
+
+#[tokio::test]
+async fn expect_continue_is_answered_after_the_head_is_acceptable() {
+    let (backend, gate) = both().await;
+    let head = |key: &str, length: usize| {
+        format!(
+            "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: {key}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    for (request, status) in [(head("a b", 3), 400), (head("k", 2 << 20), 413)] {
+        let mut client = Connection::open(gate.address).await;
+        client.write(request.as_bytes()).await;
+        assert_eq!(client.head().await.unwrap().status, status, "no 100 before a refusal");
+    }
+    let mut client = Connection::open(gate.address).await;
+    client.write(head("k", 3).as_bytes()).await;
+    assert_eq!(client.head().await.unwrap().status, 100);
+    client.write(b"pay").await;
+    assert_eq!(client.answer().await.unwrap().text(), "pay");
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn heads_and_bodies_that_take_too_long() {
+    let backend = Backend::start().await;
+    let settings =
+        "[server]\nhead_timeout = \"100ms\"\nbody_timeout = \"100ms\"\nidle_timeout = \"300ms\"";
+    let gate = Gate::start(&backend.url(), settings).await;
+    let mut head = Connection::open(gate.address).await;
+    head.write(b"POST /pay HTTP/1.1\r\nHost: g\r\n").await;
+    assert!(head.answer().await.is_none_or(|answer| answer.status == 408 || answer.status == 400));
+    let mut body = Connection::open(gate.address).await;
+    body.write(
+        b"POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 9\r\n\r\nfour",
+    )
+    .await;
+    let answer = body.answer().await.unwrap();
+    assert_eq!((answer.status, answer.problem()), (408, "body-timeout".to_owned()));
+    let mut idle = Connection::open(gate.address).await;
+    idle.write(&post("/pay", "idle", "")).await;
+    assert_eq!(idle.answer().await.unwrap().status, 201);
+    assert!(idle.is_closed().await);
+    assert!(try_send(gate.address, &post("/pay", "k", "")).await.is_some());
+}
