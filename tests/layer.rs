@@ -1,0 +1,244 @@
+//! The layer without the proxy: in an axum app, and around plain services.
+
+mod support {
+    pub mod client;
+}
+
+#[path = "../examples/axum.rs"]
+mod example;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use oncegate::{
+    Gate, IdempotencyLayer, Key, OnConflict, Outcome, Policy, RequestBody, UpstreamError,
+    engine::problem::Fault, store::MemoryStore,
+};
+use support::client::{post, send};
+use tokio::sync::Semaphore;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+
+type Inbound = Request<RequestBody<Full<Bytes>>>;
+
+fn request(key: &str, body: &'static str) -> Request<Full<Bytes>> {
+    Request::post("/pay").header("idempotency-key", key).body(Full::from(body)).unwrap()
+}
+
+fn gate() -> Gate {
+    Gate::builder(MemoryStore::default()).build()
+}
+
+async fn text(
+    response: Response<impl http_body::Body<Data = Bytes, Error = oncegate::BoxError>>,
+) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// A service that counts, and answers when the test lets it.
+#[derive(Clone, Default)]
+struct Counter {
+    calls: Arc<AtomicUsize>,
+    answers: Option<Arc<Semaphore>>,
+}
+
+impl Counter {
+    fn held() -> Self {
+        Self { answers: Some(Arc::new(Semaphore::new(0))), ..Self::default() }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// The service itself.
+    fn service(
+        &self,
+    ) -> impl Service<Inbound, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + use<> {
+        let this = self.clone();
+        service_fn(move |request: Inbound| {
+            let this = this.clone();
+            async move {
+                let number = this.calls.fetch_add(1, Ordering::SeqCst) + 1;
+                if let Some(answers) = &this.answers {
+                    answers.acquire().await.unwrap().forget();
+                }
+                let key = request.extensions().get::<Key>().map(|key| key.as_str().to_owned());
+                Ok(Response::new(Full::from(format!("{number} {}", key.unwrap_or_default()))))
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_example_pays_once_for_a_real_client() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = example::app(gate());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let first = send(address, &post("/payments", "k1", "10")).await;
+    assert_eq!((first.status, first.text()), (201, "payment 1 of 10 for key k1\n"));
+    let again = send(address, &post("/payments", "k1", "10")).await;
+    assert_eq!((again.text(), again.header("idempotent-replayed")), (first.text(), "true"));
+    let duplicates: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(async move { send(address, &post("/payments", "k2", "10")).await }))
+        .collect();
+    for duplicate in duplicates {
+        assert_eq!(duplicate.await.unwrap().text(), "payment 2 of 10 for key k2\n");
+    }
+    assert_eq!(send(address, &post("/payments", "k1", "11")).await.status, 422);
+    let executed = send(address, b"GET /executed HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(executed.text(), "2");
+}
+
+#[tokio::test]
+async fn extensions_carry_the_key_in_and_the_outcome_out() {
+    let counter = Counter::default();
+    let service = IdempotencyLayer::new(gate(), Policy::default()).layer(counter.service());
+    let mut keyed = Request::post("/pay").body(Full::from("")).unwrap();
+    keyed.extensions_mut().insert(Key::new("from-code").unwrap());
+    let first = service.clone().oneshot(keyed.clone()).await.unwrap();
+    assert_eq!(first.extensions().get::<Outcome>(), Some(&Outcome::Executed));
+    assert_eq!(text(first).await, "1 from-code");
+    let again = service.clone().oneshot(keyed).await.unwrap();
+    assert_eq!(again.extensions().get::<Outcome>(), Some(&Outcome::Replayed));
+    let unkeyed = Request::post("/pay").body(Full::from("")).unwrap();
+    let passed = service.oneshot(unkeyed).await.unwrap();
+    assert_eq!(passed.extensions().get::<Outcome>(), None);
+    assert_eq!(counter.calls(), 2);
+}
+
+#[tokio::test]
+async fn it_is_always_ready_and_a_duplicate_never_queues_behind_its_owner() {
+    let counter = Counter::held();
+    // One slot, and the owner has it.
+    let limited = tower::limit::ConcurrencyLimit::new(counter.service(), 1);
+    let limited = IdempotencyLayer::new(gate(), Policy::default()).layer(limited);
+    let owner = tokio::spawn(limited.clone().oneshot(request("k", "1")));
+    while counter.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let duplicate =
+        tokio::time::timeout(Duration::from_secs(5), limited.clone().oneshot(request("k", "1")));
+    assert_eq!(duplicate.await.unwrap().unwrap().status(), StatusCode::CONFLICT);
+    counter.answers.as_ref().unwrap().add_permits(1);
+    assert_eq!(owner.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_exchange_outlives_its_caller() {
+    let counter = Counter::held();
+    let gate = gate();
+    let service = IdempotencyLayer::new(gate.clone(), Policy::default()).layer(counter.service());
+    let caller = tokio::spawn(service.clone().oneshot(request("k", "1")));
+    while counter.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    counter.answers.as_ref().unwrap().add_permits(1);
+    assert_eq!(gate.drain(Duration::from_secs(5)).await, 0, "it was finished, not given up");
+    let record_of_it = service.oneshot(request("k", "1")).await.unwrap();
+    assert_eq!(
+        record_of_it.status(),
+        StatusCode::SERVICE_UNAVAILABLE,
+        "a drained gate claims nothing"
+    );
+    assert_eq!(counter.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_goes_on_and_leaves_an_unknown_outcome() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let service =
+        IdempotencyLayer::new(gate(), Policy::default()).layer(service_fn(move |_: Inbound| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {
+                if true {
+                    panic!("a bug of the handler's")
+                } else {
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                }
+            }
+        }));
+    let caller = tokio::spawn(service.clone().oneshot(request("k", "1")));
+    assert!(caller.await.unwrap_err().is_panic());
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let retry = service.clone().oneshot(request("k", "1")).await.unwrap();
+        assert_eq!(retry.status(), StatusCode::CONFLICT);
+        let body = text(retry).await;
+        if body.contains("owner_lost") {
+            break;
+        }
+        assert!(body.contains("key-in-use") && tokio::time::Instant::now() < until, "{body}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_error_releases_only_with_a_proof() {
+    for (error, status, calls_after_retry) in [
+        (UpstreamError::unsent(Fault::Refused), StatusCode::BAD_GATEWAY, 2),
+        (UpstreamError::unsent(Fault::ConnectTimeout), StatusCode::GATEWAY_TIMEOUT, 2),
+        (UpstreamError::sent(Fault::Terminated), StatusCode::BAD_GATEWAY, 1),
+        (UpstreamError::sent(Fault::ResponseTimeout), StatusCode::GATEWAY_TIMEOUT, 1),
+    ] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let what = error.to_string();
+        let error = Arc::new(std::sync::Mutex::new(vec![error]));
+        let service = IdempotencyLayer::new(gate(), Policy::default()).layer(service_fn(
+            move |_: Inbound| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let error = error.lock().unwrap().pop();
+                async move {
+                    match error {
+                        Some(error) => Err(oncegate::BoxError::from(error)),
+                        None => Ok(Response::new(Full::<Bytes>::default())),
+                    }
+                }
+            },
+        ));
+        let first = service.clone().oneshot(request("k", "1")).await.unwrap();
+        assert_eq!(first.status(), status, "{what}");
+        let _ = service.oneshot(request("k", "1")).await.unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), calls_after_retry, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_owner_releases() {
+    let counter = Counter::held();
+    let gate = gate();
+    let policy = Policy {
+        on_conflict: OnConflict::Wait(Duration::from_secs(5)),
+        release: vec![StatusCode::OK],
+        ..Policy::default()
+    };
+    let service = IdempotencyLayer::new(gate.clone(), policy).layer(counter.service());
+    let first = tokio::spawn(service.clone().oneshot(request("k", "1")));
+    while counter.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = tokio::spawn(service.clone().oneshot(request("k", "1")));
+    counter.answers.as_ref().unwrap().add_permits(2);
+    let outcome = |response: Response<_>| *response.extensions().get::<Outcome>().unwrap();
+    assert_eq!(outcome(first.await.unwrap().unwrap()), Outcome::Released);
+    assert_eq!(outcome(second.await.unwrap().unwrap()), Outcome::Released);
+    assert_eq!(counter.calls(), 2, "who waited executes in his turn");
+    assert_eq!(gate.pending(), 0);
+}
