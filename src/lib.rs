@@ -1,5 +1,7 @@
 #![doc = "placeholder"]
 pub mod ambient;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod engine;
 pub mod store;
 pub use engine::{
