@@ -49,17 +49,13 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins at 0 of `total`.
     pub(crate) fn new(name: &'static str, total: u64) -> Self {
-        let style = ProgressStyle::with_template("{prefix:42} {bar:24} {pos:>6}/{len} {elapsed:>4}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{prefix:42} {bar:24} {pos:>6}/{len} {elapsed:>4}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style).with_prefix(name);
         Self { name, bar, total, done: AtomicU64::new(0) }
     }
 
-    /// No bar and no lines.
-    #[cfg(test)]
-    pub(crate) fn silent() -> Self {
-        Self { name: "", bar: ProgressBar::hidden(), total: 0, done: AtomicU64::new(0) }
-    }
 
     /// One more is done.
     pub(crate) fn advance(&self) {

@@ -143,10 +143,7 @@ impl Ledger {
     /// [`LedgerError`].
     pub(crate) async fn add(&self, payment: Payment) -> Result<Added, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(Command::Add(payment, reply))
-            .await
-            .map_err(|_| LedgerError::Closed)?;
+        self.commands.send(Command::Add(payment, reply)).await.map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
@@ -173,7 +170,8 @@ impl Ledger {
     pub(crate) async fn rows(&self) -> Result<Vec<Row>, LedgerError> {
         self.run(|database| {
             let rows = database.begin_read()?.open_table(ROWS)?;
-            rows.iter()?.map(|entry| entry.map(|(id, row)| Row::new(id.value(), row.value())))
+            rows.iter()?
+                .map(|entry| entry.map(|(id, row)| Row::new(id.value(), row.value())))
                 .collect::<Result<_, _>>()
                 .map_err(redb::Error::from)
         })
@@ -219,10 +217,7 @@ impl Ledger {
             // Who asked may be gone by now.
             let _ = reply.send(job(database).map_err(|error| LedgerError::from(Arc::new(error))));
         };
-        self.commands
-            .send(Command::Run(Box::new(job)))
-            .await
-            .map_err(|_| LedgerError::Closed)?;
+        self.commands.send(Command::Run(Box::new(job))).await.map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 }

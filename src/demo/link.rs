@@ -233,3 +233,7 @@ fn reset(stream: &TcpStream) {
     // It fails only on a socket that has no peer any more.
     let _ = stream.set_zero_linger();
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

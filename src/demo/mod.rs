@@ -35,6 +35,8 @@ mod report;
 mod rounds;
 mod storm;
 mod story;
+#[cfg(test)]
+mod toy_gate;
 
 pub use cli::DemoArgs;
 

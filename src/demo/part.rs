@@ -58,10 +58,7 @@ impl Drop for Part {
 ///
 /// # Errors
 /// [`DemoError::Listen`].
-pub(crate) async fn listen(
-    addr: SocketAddr,
-    flag: &'static str,
-) -> Result<Listening, DemoError> {
+pub(crate) async fn listen(addr: SocketAddr, flag: &'static str) -> Result<Listening, DemoError> {
     let failed = |source| DemoError::Listen { addr, flag, source };
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;

@@ -81,9 +81,8 @@ impl Payments {
         let router = router(Service { ledger, repeats: options.repeats });
         let part = Part::spawn(addr, |stop| async move {
             // Accepting goes on through errors; serving ends only when told to.
-            let _ = axum::serve(listener, router)
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await;
+            let _ =
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         });
         Ok(Self { addr, part, owner })
     }
@@ -153,9 +152,7 @@ async fn show(
     })
 }
 
-async fn clear(
-    State(Service { ledger, .. }): State<Service>,
-) -> Result<StatusCode, LedgerError> {
+async fn clear(State(Service { ledger, .. }): State<Service>) -> Result<StatusCode, LedgerError> {
     ledger.clear().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -170,3 +167,7 @@ async fn hang_up(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
+
+#[cfg(test)]
+#[path = "payments_tests.rs"]
+mod tests;

@@ -112,3 +112,7 @@ async fn wait(
         tokio::time::sleep(LOOK).await;
     }
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -117,7 +117,8 @@ impl Promise {
     /// What of it did not come true; nothing, if it was kept.
     pub(crate) fn check(self, figures: &Figures) -> Vec<String> {
         let Figures { sent, executed, paid, once, doubled, lost, confirmed, .. } = *figures;
-        let Figures { foreign, failed, unknown, lost_but_confirmed, lost_in_silence, .. } = *figures;
+        let Figures { foreign, failed, unknown, lost_but_confirmed, lost_in_silence, .. } =
+            *figures;
         let mut broken = Vec::new();
         let mut demand = |holds: bool, otherwise: String| {
             if !holds {
