@@ -56,7 +56,6 @@ impl Progress {
         Self { name, bar, total, done: AtomicU64::new(0) }
     }
 
-
     /// One more is done.
     pub(crate) fn advance(&self) {
         self.bar.inc(1);

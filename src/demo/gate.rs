@@ -6,7 +6,7 @@ use super::{error::DemoError, part::Part};
 
 /// What a gate of the demo is told; everything else is the default.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "wired up when the proxy lands"))]
+#[expect(dead_code, reason = "wired up when the proxy lands")]
 pub(crate) struct GateOptions {
     /// Where it forwards to: `http://host:port`.
     pub(crate) upstream: String,

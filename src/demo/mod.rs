@@ -11,7 +11,8 @@
 //! | `link` | a TCP forwarder that resets connections |
 //! | `storm` | the clients: one connection per attempt |
 //! | `rounds` | which rounds there are, as data, and how one is played |
-//! | `report` | figures, promises, the table |
+//! | `promise` | figures, and what must come out |
+//! | `report` | the table |
 //! | `story` | everything in one process |
 //! | `remote` | the parts as processes of their own, for compose |
 //! | `gate` | the one place that knows how a gate is started |
@@ -30,6 +31,7 @@ mod ledger;
 mod link;
 mod part;
 mod payments;
+mod promise;
 mod remote;
 mod report;
 mod rounds;

@@ -8,7 +8,7 @@
 //! | `GET /payments` | all rows |
 //! | `DELETE /payments/` | empties the ledger, 204 |
 //! | `GET /stats` | [`Totals`](super::ledger::Totals) |
-//! | `GET /healthz` | 200 |
+//! | `GET /healthz`, `GET /readyz` | 200; the latter is what `oncegate health` asks |
 //!
 //! `Idempotency-Key` is written down and otherwise ignored, unless the service
 //! was told to deduplicate: then a key that is in the ledger gets 208 and the
@@ -110,6 +110,7 @@ fn router(service: Service) -> Router {
         .route("/payments/{id}", get(show))
         .route("/stats", get(stats))
         .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(|| async { "ok" }))
         .layer(map_response(hang_up))
         .with_state(service)
 }

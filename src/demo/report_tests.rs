@@ -1,6 +1,12 @@
 use std::time::Duration;
 
-use super::{super::rounds::ROUNDS, *};
+use super::*;
+use crate::demo::{
+    ledger::Row,
+    promise::Promise,
+    rounds::ROUNDS,
+    storm::{Ending, Tally, reference},
+};
 
 fn row(id: u64, payment: u64) -> Row {
     Row { id, amount: 1, reference: reference(payment), key: None }
@@ -126,5 +132,4 @@ fn the_table_is_a_table_of_at_most_a_hundred_columns() {
     for heading in ["sent", "attempts", "executed", "paid €", "lost", "doubled", "unknown"] {
         assert!(text.contains(heading), "{heading} is broken up:\n{text}");
     }
-    println!("{text}");
 }

@@ -9,7 +9,7 @@ use super::{
     error::DemoError,
     http::{Reply, call, request},
     ledger::Row,
-    report::{Figures, Promise},
+    promise::{Figures, Promise},
     storm::{AfterUnknown, Plan, Retries, storm},
 };
 
@@ -19,6 +19,8 @@ const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
 /// One round of the story.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
+    /// Its place in the story.
+    pub(crate) number: &'static str,
     /// Its name in the table.
     pub(crate) name: &'static str,
     /// The way of a payment.
@@ -48,30 +50,35 @@ pub(crate) enum Path {
 /// entry here, with [`Promise::Exactly`].
 pub(crate) const ROUNDS: [Round; 5] = [
     Round {
+        number: "1",
         name: "no retries (at most once)",
         path: Path::Direct,
         retries: Retries::Never,
         promise: Promise::Less,
     },
     Round {
+        number: "2",
         name: "retries (at least once)",
         path: Path::Direct,
         retries: Retries::WithoutKey,
         promise: Promise::More,
     },
     Round {
+        number: "3",
         name: "retries + keys, gate behind the link",
         path: Path::GateBehindLink,
         retries: Retries::WithKey(AfterUnknown::Stop),
         promise: Promise::Exactly,
     },
     Round {
+        number: "4a",
         name: "gate in front of the link: hold",
         path: Path::HoldBeforeLink,
         retries: Retries::WithKey(AfterUnknown::Stop),
         promise: Promise::NothingHidden,
     },
     Round {
+        number: "4b",
         name: "gate in front of the link: retry (208)",
         path: Path::RetryBeforeLink,
         retries: Retries::WithKey(AfterUnknown::Retry),

@@ -1,7 +1,7 @@
 use super::{
     super::{
         Verdict,
-        report::{Figures, Promise},
+        promise::{Figures, Promise},
         toy_gate::{faithful, forgetful, lying, taciturn},
     },
     *,

@@ -6,15 +6,9 @@
 //!    in, so that a reading sees every payment that was handed in before it.
 //! 3. The payments of a moment share one commit.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
-use redb::{
-    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition,
-};
+use redb::{Database, ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,17 +16,9 @@ use tokio::{
 };
 
 use super::error::DemoError;
+use file::{BATCH, BY_REFERENCE, ROWS};
 
-/// Amount, reference, and the idempotency key that was seen.
-type StoredRow = (u64, &'static str, Option<&'static str>);
-
-const ROWS: TableDefinition<'_, u64, StoredRow> = TableDefinition::new("payments");
-const BY_REFERENCE: MultimapTableDefinition<'_, &str, u64> =
-    MultimapTableDefinition::new("by_reference");
-const FIRST_BY_KEY: TableDefinition<'_, &str, u64> = TableDefinition::new("first_by_key");
-
-/// The most commands that are taken from the queue at once.
-const BATCH: usize = 256;
+mod file;
 
 /// A payment to be executed.
 #[derive(Clone, Debug)]
@@ -128,12 +114,12 @@ impl Ledger {
         let path = folder.join("payments.redb");
         let database = tokio::task::spawn_blocking({
             let path = path.clone();
-            move || open(&path)
+            move || file::open(&path)
         })
         .await
         .map_err(|error| DemoError::OpenLedger { path: path.clone(), reason: error.into() })??;
         let (commands, queue) = mpsc::channel(4 * BATCH);
-        let owner = tokio::task::spawn_blocking(move || own(&database, queue));
+        let owner = tokio::task::spawn_blocking(move || file::own(&database, queue));
         Ok((Self { commands }, Owner(owner)))
     }
 
@@ -152,7 +138,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub(crate) async fn clear(&self) -> Result<(), LedgerError> {
-        self.run(clear).await
+        self.run(file::clear).await
     }
 
     /// The sums.
@@ -251,104 +237,4 @@ impl Totals {
             surplus: executions.values().map(|times| times - 1).sum(),
         }
     }
-}
-
-fn open(path: &PathBuf) -> Result<Database, DemoError> {
-    let failed = |reason| DemoError::OpenLedger { path: path.clone(), reason };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
-    }
-    let database = Database::create(path).map_err(|error| failed(error.into()))?;
-    make_tables(&database).map_err(|error| failed(error.into()))?;
-    Ok(database)
-}
-
-fn own(database: &Database, mut queue: mpsc::Receiver<Command>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let mut payments = Vec::new();
-        for command in batch.drain(..) {
-            match command {
-                Command::Add(payment, reply) => payments.push((payment, reply)),
-                Command::Run(job) => {
-                    commit(database, std::mem::take(&mut payments));
-                    job(database);
-                }
-            }
-        }
-        commit(database, payments);
-    }
-}
-
-fn commit(
-    database: &Database,
-    payments: Vec<(Payment, oneshot::Sender<Result<Added, LedgerError>>)>,
-) {
-    if payments.is_empty() {
-        return;
-    }
-    let (payments, replies): (Vec<_>, Vec<_>) = payments.into_iter().unzip();
-    // A reply that nobody waits for is the naive service's daily bread: the
-    // payment is executed all the same.
-    match write(database, &payments) {
-        Ok(added) => {
-            for (reply, added) in replies.into_iter().zip(added) {
-                let _ = reply.send(Ok(added));
-            }
-        }
-        Err(error) => {
-            let error = Arc::new(error);
-            for reply in replies {
-                let _ = reply.send(Err(LedgerError::from(Arc::clone(&error))));
-            }
-        }
-    }
-}
-
-fn write(database: &Database, payments: &[Payment]) -> Result<Vec<Added>, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    let mut results = Vec::with_capacity(payments.len());
-    {
-        let mut rows = transaction.open_table(ROWS)?;
-        let mut by_reference = transaction.open_multimap_table(BY_REFERENCE)?;
-        let mut first_by_key = transaction.open_table(FIRST_BY_KEY)?;
-        let mut next = rows.last()?.map_or(1, |(id, _)| id.value() + 1);
-        for Payment { amount, reference, key, repeats } in payments {
-            let first = match key.as_deref() {
-                Some(key) => first_by_key.get(key)?.map(|id| id.value()),
-                None => None,
-            };
-            if let (Some(first), Repeats::Deduplicate) = (first, repeats) {
-                results.push(Added::Known(first));
-                continue;
-            }
-            rows.insert(next, (*amount, reference.as_str(), key.as_deref()))?;
-            by_reference.insert(reference.as_str(), next)?;
-            if let (None, Some(key)) = (first, key.as_deref()) {
-                first_by_key.insert(key, next)?;
-            }
-            results.push(Added::New(next));
-            next += 1;
-        }
-    }
-    transaction.commit()?;
-    Ok(results)
-}
-
-fn make_tables(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(ROWS)?;
-    transaction.open_multimap_table(BY_REFERENCE)?;
-    transaction.open_table(FIRST_BY_KEY)?;
-    Ok(transaction.commit()?)
-}
-
-fn clear(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.delete_table(ROWS)?;
-    transaction.delete_multimap_table(BY_REFERENCE)?;
-    transaction.delete_table(FIRST_BY_KEY)?;
-    transaction.commit()?;
-    make_tables(database)
 }
