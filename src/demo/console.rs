@@ -18,6 +18,7 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// Says a line that is not part of the result.
+#[allow(clippy::print_stderr, reason = "the demo's progress is what stderr is for")]
 pub(crate) fn note(line: impl Display) {
     eprintln!("{line}");
 }
