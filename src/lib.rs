@@ -7,6 +7,8 @@ pub mod ambient;
 pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod engine;
 mod layer;
 #[cfg(feature = "proxy")]
