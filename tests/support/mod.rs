@@ -1,0 +1,4 @@
+//! What several tests need.
+
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
