@@ -1,5 +1,7 @@
 //! Every store keeps the promise of the trait, and each its own on top of that.
 
+#![allow(clippy::unwrap_used, reason = "a test says by its panic what did not hold")]
+
 #[cfg(any(feature = "embedded", feature = "redis"))]
 mod support;
 

@@ -1,15 +1,11 @@
 //! The embedded store: what it acknowledged survives.
 
 use std::{
-    env,
-    fs::{self},
+    env, fs,
     io::{self, BufRead, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,9 +17,9 @@ use oncegate::{
         conformance::{Passing, RealTime, Suite},
     },
 };
-use redb::{StorageBackend, backends::InMemoryBackend};
+use redb::backends::InMemoryBackend;
 
-use super::{KEEP, Simulated, done, key, owner, pending};
+use super::{KEEP, Simulated, done, key, owner, pending, support::disk::Disk};
 
 fn open(folder: &Path) -> EmbeddedStore {
     EmbeddedStore::open(folder, Arc::new(System)).unwrap()
@@ -165,62 +161,10 @@ async fn every_acknowledged_claim_survives_a_kill() {
     }
 }
 
-/// A disk whose forced writes wait at a gate, and can fail.
-#[derive(Debug, Default)]
-struct Disk {
-    inner: InMemoryBackend,
-    gate: Arc<Gate>,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    closed: Mutex<bool>,
-    opened: Condvar,
-    failing: AtomicBool,
-}
-
-impl Gate {
-    fn close(&self) {
-        *self.closed.lock().unwrap() = true;
-    }
-
-    fn open(&self) {
-        *self.closed.lock().unwrap() = false;
-        self.opened.notify_all();
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let closed = self.gate.closed.lock().unwrap();
-        drop(self.gate.opened.wait_while(closed, |closed| *closed).unwrap());
-        match self.gate.failing.load(SeqCst) {
-            true => Err(io::Error::other("the test's disk fails")),
-            false => self.inner.sync_data(),
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.inner.write(offset, data)
-    }
-}
-
 #[tokio::test]
 async fn claims_that_come_together_are_committed_together() {
     let disk = Disk::default();
-    let gate = Arc::clone(&disk.gate);
+    let gate = disk.gate();
     let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
     let before = store.commits();
     gate.close();
@@ -242,11 +186,11 @@ async fn claims_that_come_together_are_committed_together() {
 #[tokio::test]
 async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
     let disk = Disk::default();
-    let gate = Arc::clone(&disk.gate);
+    let gate = disk.gate();
     let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
     let (there, fence) = (key(), owner());
     store.claim(&there, &pending(fence), KEEP).await.unwrap();
-    gate.failing.store(true, SeqCst);
+    gate.fail(true);
     let claims = (0..8).map(|_| {
         let store = &store;
         async move { store.claim(&key(), &pending(owner()), KEEP).await }
@@ -254,7 +198,7 @@ async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
     for claimed in futures::future::join_all(claims).await {
         assert_eq!(claimed.unwrap_err().kind(), StoreErrorKind::Unavailable);
     }
-    gate.failing.store(false, SeqCst);
+    gate.fail(false);
     let refusals = [
         store.ping().await.unwrap_err(),
         store.get(&there).await.unwrap_err(),

@@ -5,8 +5,6 @@
 //! up in one transaction and one forced write to the disk.
 
 use std::{
-    fs::{self, File},
-    io,
     path::Path,
     sync::{
         Arc,
@@ -17,11 +15,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
+use redb::{Database, ReadableDatabase, StorageBackend};
 use tokio::sync::oneshot;
 
 use self::{
-    committer::{Committer, Condition, Job, Reply},
+    committer::{Committer, Condition},
+    folder::not_opened,
+    job::{Job, Reply},
     tables::unavailable,
 };
 use super::{Claimed, Cursor, Page, Store, StoreError, StoreErrorKind, Write};
@@ -35,6 +35,8 @@ use crate::{
 };
 
 mod committer;
+mod folder;
+mod job;
 mod tables;
 
 /// The database in the data folder.
@@ -73,16 +75,16 @@ impl EmbeddedStore {
     /// it is not of this program, [`StoreErrorKind::Unavailable`] when the folder
     /// cannot be created, read or written.
     pub fn open(folder: impl AsRef<Path>, ambient: Arc<dyn Ambient>) -> Result<Self, StoreError> {
-        let folder = folder.as_ref();
-        let what = |what| format!("store.url: {what} the data folder {}", folder.display());
-        create(folder).map_err(|error| unavailable(&what("cannot create"), error))?;
-        let file = folder.join(FILE);
+        let path = folder.as_ref();
+        let what = |what| format!("store.url: {what} the data folder {}", path.display());
+        folder::create(path).map_err(|error| unavailable(&what("cannot create"), error))?;
+        let file = path.join(FILE);
         let database = Database::builder()
             .set_cache_size(CACHE)
             .create(&file)
             .map_err(|error| not_opened(&file, error))?;
         // The name of a new file lasts only when its folder has been written too.
-        sync(folder).map_err(|error| unavailable(&what("cannot write"), error))?;
+        folder::sync(path).map_err(|error| unavailable(&what("cannot write"), error))?;
         Self::start(database, &file.display().to_string(), ambient)
     }
 
@@ -189,7 +191,7 @@ impl Store for EmbeddedStore {
         // What is there was committed; only an absent key needs the committer's word.
         let held = tables::read(&self.reader()?, &key, self.ambient.now()).map_err(unreadable)?;
         if held != Ok(None) {
-            return committer::claimed(held, fence);
+            return job::claimed(held, fence);
         }
         let new = codec::encode(record);
         self.ask(|reply| Job::Claim { key, fence, new, keep, reply }).await
@@ -250,53 +252,4 @@ impl StoreError {
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     unavailable("the embedded store cannot read", error)
-}
-
-fn not_opened(file: &Path, error: DatabaseError) -> StoreError {
-    let name = file.display();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::new(
-            StoreErrorKind::Misconfigured,
-            format!(
-                "store.url: another gate uses {name}; a data folder belongs to one process, \
-                 so stop the other one, or choose another folder or a redis:// store"
-            ),
-        ),
-        DatabaseError::UpgradeRequired(version) => StoreError::new(
-            StoreErrorKind::Corrupt,
-            format!("store.url: {name} has version {version} of redb's format, which is not read"),
-        ),
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != io::ErrorKind::InvalidData =>
-        {
-            unavailable(&format!("store.url: cannot open {name}"), error)
-        }
-        error => StoreError::new(
-            StoreErrorKind::Corrupt,
-            format!("store.url: {name} is damaged, or not a file of oncegate"),
-        )
-        .because(error),
-    }
-}
-
-fn create(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-#[cfg(unix)]
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()?;
-    // Somebody else's folder need not be readable; most file systems keep the name anyway.
-    let parent = folder.canonicalize()?.parent().map(Path::to_path_buf);
-    let _ = parent.map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn sync(_: &Path) -> io::Result<()> {
-    Ok(())
 }
