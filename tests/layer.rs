@@ -1,10 +1,12 @@
 //! The layer without the proxy: in an axum app, and around plain services.
 
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with other tests")]
 mod support {
     pub mod client;
 }
 
 #[path = "../examples/axum.rs"]
+#[allow(unreachable_pub, reason = "an example of its own")]
 mod example;
 
 use std::{

@@ -25,8 +25,8 @@ use prost::Message;
 use super::{
     fingerprint::Fingerprint,
     record::{
-        Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Timestamp, Token,
-        Tombstone, Unknown,
+        self, Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Summary, Timestamp,
+        Token, Tombstone, Unknown,
     },
 };
 
@@ -178,6 +178,19 @@ pub fn decode(head: &[u8], response: Option<Bytes>) -> Result<Record, CodecError
         },
         Ok(State::Absent) | Err(_) => Err(CodecError::Damaged("state")),
     }
+}
+
+/// Reads what a listing shows of a record, without its response. A done head
+/// reads as expired unless `response_is_there`, as [`decode`] would read it.
+///
+/// # Errors
+/// [`CodecError`] when the bytes are cut short, damaged, or of a later version.
+pub fn decode_summary(head: &[u8], response_is_there: bool) -> Result<Summary, CodecError> {
+    let mut summary = Summary::of(&decode(head, None)?);
+    if response_is_there && summary.state == record::State::Expired {
+        summary.state = record::State::Done;
+    }
+    Ok(summary)
 }
 
 fn version(bytes: &[u8]) -> Result<(), CodecError> {

@@ -83,6 +83,15 @@ proptest! {
     }
 
     #[test]
+    fn a_summary_is_that_of_the_record(record in records()) {
+        let encoded = encode(&record);
+        let there = encoded.response.is_some();
+        prop_assert_eq!(decode_summary(&encoded.head, there).unwrap(), Summary::of(&record));
+        let gone = decode(&encoded.head, None).unwrap();
+        prop_assert_eq!(decode_summary(&encoded.head, false).unwrap(), Summary::of(&gone));
+    }
+
+    #[test]
     fn every_truncation_is_refused(record in records()) {
         let Encoded { head, response } = encode(&record);
         for end in 0..head.len() {

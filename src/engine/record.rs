@@ -230,6 +230,10 @@ impl Summary {
 
 /// A response as it was recorded.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives in an `Arc`, and the large one is the rule"
+)]
 pub enum Recorded {
     /// All of it.
     Whole(StoredResponse),

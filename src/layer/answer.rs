@@ -14,7 +14,6 @@ use http::{
 use super::body::ResponseBody;
 use crate::engine::{
     decision::{Refusal, Replay},
-    key::Found,
     policy::{Dialect, Policy},
     problem::Problem,
     record::{StoredResponse, Timestamp},
@@ -141,10 +140,6 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    pub(crate) fn new(policy: Arc<Policy>, found: &Found) -> Self {
-        Self { policy, echo: found.echo.clone() }
-    }
-
     /// A refusal.
     pub(crate) fn refuse<R>(&self, problem: Problem) -> Response<ResponseBody<R>> {
         let response = problem.respond((&*self.policy).into());

@@ -58,6 +58,7 @@ struct Held {
 
 /// The end of a claim.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, for a moment")]
 pub(crate) enum Ending {
     /// Executed.
     Done(Recorded),
@@ -71,7 +72,7 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// It is there.
-    Now(Option<Arc<Done>>),
+    Now,
     /// The store does not answer; a task goes on trying.
     Later,
     /// Somebody else has taken the key over.
@@ -248,21 +249,14 @@ impl Held {
     }
 
     fn settled(self, record: Option<Record>) -> Settled {
-        match record {
-            // Without a last view the followers look anew: the key is free.
-            None => Settled::Now(None),
-            Some(record) => {
-                let done = match &record {
-                    Record::Done(done) => Some(Arc::clone(done)),
-                    Record::Pending(_) | Record::Unknown(_) | Record::Expired(_) => None,
-                };
-                if let Some(done) = &done {
-                    self.gate.cache().insert(*self.lead.key(), Arc::clone(done));
-                }
-                self.lead.finish(View::Seen(record));
-                Settled::Now(done)
-            }
+        if let Some(Record::Done(done)) = &record {
+            self.gate.cache().insert(*self.lead.key(), Arc::clone(done));
         }
+        // Without a last view the followers look anew: the key is free.
+        if let Some(record) = record {
+            self.lead.finish(View::Seen(record));
+        }
+        Settled::Now
     }
 
     fn fenced(self) -> Settled {

@@ -50,6 +50,7 @@ pub(crate) struct Exchange<S> {
 }
 
 /// What a leader's task has to say.
+#[expect(clippy::large_enum_variant, reason = "it is moved once")]
 enum Led<S, R> {
     /// The answer.
     Answer(Response<ResponseBody<R>>),
@@ -83,7 +84,7 @@ impl<S> Exchange<S> {
     {
         let mut patience = Patience::new(self.voice.policy.on_conflict);
         loop {
-            if let Some(answer) = self.from_cache() {
+            if let Some(answer) = self.cached_answer() {
                 return answer;
             }
             let mut view = match self.gate.waiters().join(&self.key) {
@@ -115,7 +116,7 @@ impl<S> Exchange<S> {
         }
     }
 
-    fn from_cache<R>(&self) -> Option<Response<ResponseBody<R>>> {
+    fn cached_answer<R>(&self) -> Option<Response<ResponseBody<R>>> {
         let now = self.gate.now();
         let done = self.gate.cache().peek(&self.key, now)?;
         match decide(&Record::Done(done), self.print, &self.voice.policy, now) {

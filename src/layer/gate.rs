@@ -101,7 +101,7 @@ impl GateBuilder {
             ambient: self.ambient,
             hasher: Hasher::new(&self.secret),
             node: self.node,
-            cache: ResponseCache::new(self.cache),
+            cache: ResponseCache::new(self.cache as u64),
             budget: Budget::new(self.max_buffered),
             waiters: Arc::default(),
             tasks: TaskTracker::new(),

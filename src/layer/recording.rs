@@ -209,7 +209,7 @@ where
 
 fn was_stored(settled: &Settled) -> Stored {
     match settled {
-        Settled::Now(_) => Stored::Yes,
+        Settled::Now => Stored::Yes,
         Settled::Later | Settled::Fenced => Stored::No,
     }
 }

@@ -63,6 +63,31 @@ fn observed(store: impl Store, metrics: &Metrics) -> Arc<dyn Store> {
     metrics.collect(|| Arc::new(ObservedStore::new(store)))
 }
 
+#[cfg(feature = "embedded")]
+fn embedded(folder: &std::path::Path, metrics: &Metrics) -> Result<Arc<dyn Store>, StartError> {
+    let store = crate::store::EmbeddedStore::open(folder, Arc::new(crate::ambient::System))
+        .map_err(|error| StartError::new(error.to_string()))?;
+    Ok(observed(store, metrics))
+}
+
+#[cfg(feature = "redis")]
+async fn redis(
+    url: &str,
+    config: &StoreConfig,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Store>, StartError> {
+    let options = crate::store::RedisOptions {
+        reply_timeout: config.timeout,
+        allow_eviction: config.allow_eviction,
+        ..crate::store::RedisOptions::default()
+    };
+    let store = crate::store::RedisStore::connect(url, options)
+        .map_err(|error| StartError::new(error.to_string()))?;
+    // A gate that cannot reach its store could only refuse; who starts it should know.
+    store.verify().await.map_err(|error| StartError::new(format!("store.url: {error}")))?;
+    Ok(observed(store, metrics))
+}
+
 #[cfg(not(feature = "embedded"))]
 fn embedded(_: &std::path::Path, _: &Metrics) -> Result<Arc<dyn Store>, StartError> {
     Err(StartError::new(

@@ -24,14 +24,22 @@ use crate::engine::{
 
 mod cached;
 pub mod conformance;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod memory;
 #[cfg(feature = "proxy")]
 mod observed;
+#[cfg(feature = "redis")]
+mod redis;
 
-pub(crate) use cached::ResponseCache;
+pub use cached::ResponseCache;
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "proxy")]
 pub(crate) use observed::ObservedStore;
+#[cfg(feature = "redis")]
+pub use redis::{RedisOptions, RedisStore};
 
 /// A place for records.
 ///
@@ -43,6 +51,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// A record that is there and has the token of `record` is one's own earlier
     /// attempt, whose reply was lost: [`Claimed::Mine`].
+    ///
+    /// Claims are [`Record::Pending`]. A store need not keep the response of a
+    /// record that comes this way; responses come by [`swap`](Self::swap).
     ///
     /// # Errors
     /// [`StoreError`]; the record may have been inserted.
@@ -79,8 +90,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError>;
 
-    /// Lists records in an order of the store's own, `limit` at a time. A record
-    /// that is there throughout is listed at least once.
+    /// Lists records in an order of the store's own, about `limit` at a time. A
+    /// record that is there throughout is listed at least once.
+    ///
+    /// A page may hold more or fewer than `limit`, or none: the listing has ended
+    /// when [`Page::next`] is `None`, and not before.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -136,6 +150,9 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
+    /// The store would break its promise, or cannot work at all, as it is set up.
+    /// Nothing gets better by itself: somebody has to change a setting.
+    Misconfigured,
     /// No connection, or the store refuses to work.
     Unavailable,
     /// No reply in time.

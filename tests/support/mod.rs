@@ -1,11 +1,16 @@
 //! What the tests stand on: a backend with a ledger, a raw client, gates, Redis.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[cfg(feature = "proxy")]
 pub mod backend;
 pub mod client;
+#[cfg(feature = "embedded")]
+pub mod disk;
+#[cfg(feature = "proxy")]
 pub mod gate;
+#[cfg(feature = "redis")]
 pub mod redis;
 
 use std::{

@@ -1,1 +1,187 @@
+//! A Redis server of the test's own, and a link to it that can be cut.
 
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener as Listener, TcpStream as Stream},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// How long a server may take to answer after its start.
+const START: Duration = Duration::from_secs(20);
+
+/// A `redis-server` on a free port of the loopback, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    arguments: Vec<String>,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a server with additional arguments and waits until it answers.
+    ///
+    /// # Panics
+    /// When there is no `redis-server`, or it does not come up.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let free = Listener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = free.local_addr().expect("a bound socket has an address").port();
+        drop(free);
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let child = spawn(port, &arguments, folder.path());
+        let mut server = Self { child, port, arguments, folder };
+        server.wait();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn id(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("process ids are small")
+    }
+
+    /// Kills the server.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the server can be killed");
+        self.child.wait().expect("the server has ended");
+    }
+
+    /// Starts it anew, on the same port and with nothing in it.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.port, &self.arguments, self.folder.path());
+        self.wait();
+    }
+
+    /// One field of `INFO`, over a connection of its own.
+    pub(crate) fn info(&self, field: &str) -> u64 {
+        let mut connection = self.connection();
+        let info: redis::InfoDict =
+            redis::cmd("INFO").arg("everything").query(&mut connection).expect("INFO");
+        info.get(field).unwrap_or_else(|| panic!("INFO has no {field}"))
+    }
+
+    pub(crate) fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("the URL is sound");
+        client.get_connection().expect("a connection to the test's own server")
+    }
+
+    fn wait(&mut self) {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("the server can be asked") {
+                panic!("redis-server ended at its start: {status}");
+            }
+            let answers = Stream::connect(self.address()).is_ok() && {
+                let client = redis::Client::open(self.url()).expect("the URL is sound");
+                client
+                    .get_connection()
+                    .is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
+            };
+            if answers {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("redis-server did not answer within {START:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, arguments: &[String], folder: &std::path::Path) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
+        .arg(port.to_string())
+        .arg("--dir")
+        .arg(folder)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("cannot start redis-server ({error}); try: apt-get install redis-server")
+        })
+}
+
+/// A link to a server that can lose replies.
+#[derive(Debug)]
+pub(crate) struct Link {
+    address: SocketAddr,
+    to_cut: Arc<AtomicUsize>,
+}
+
+impl Link {
+    /// A link that loses nothing yet.
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let to_cut = Arc::new(AtomicUsize::new(0));
+        let cut = Arc::clone(&to_cut);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let cut = Arc::clone(&cut);
+                tokio::spawn(async move {
+                    // An error is a connection that has ended, which is what links do.
+                    let _ = forward(client, server, &cut).await;
+                });
+            }
+        });
+        Self { address, to_cut }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Breaks the connection in place of the next reply.
+    pub(crate) fn lose_next_reply(&self) {
+        self.to_cut.store(1, SeqCst);
+    }
+
+    /// Whether the reply is still to be lost.
+    pub(crate) fn waits_to_cut(&self) -> bool {
+        self.to_cut.load(SeqCst) > 0
+    }
+}
+
+async fn forward(mut client: TcpStream, server: SocketAddr, cut: &AtomicUsize) -> io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    server.set_nodelay(true)?;
+    client.set_nodelay(true)?;
+    let (mut asked, mut replied) = ([0; 4096], [0; 4096]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => match read? {
+                0 => return Ok(()),
+                length => server.write_all(&asked[..length]).await?,
+            },
+            read = server.read(&mut replied) => match read? {
+                0 => return Ok(()),
+                _ if cut.swap(0, SeqCst) > 0 => return Ok(()),
+                length => client.write_all(&replied[..length]).await?,
+            },
+        }
+    }
+}

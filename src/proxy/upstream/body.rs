@@ -20,7 +20,7 @@ use crate::{UpstreamError, engine::problem::Fault};
 ///
 /// Its errors are [`UpstreamError`]s: broken off, or not complete in time.
 #[derive(Debug)]
-pub struct UpstreamBody<B> {
+pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,

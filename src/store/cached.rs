@@ -1,0 +1,143 @@
+//! The responses that this process has seen lately.
+//!
+//! A replay from here costs no round trip and no task switch. It needs no
+//! invalidation: a recorded response changes only when its retention has passed,
+//! which [`ResponseCache::peek`] checks, or when an operator forgets the key, which
+//! the gate that does it tells its own cache.
+
+use std::{sync::Arc, thread};
+
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+
+use crate::engine::record::{Done, StoreKey, Timestamp};
+
+/// A part of the cache that has a lock of its own is at least this large, because
+/// no single response can be larger than the part that it falls into.
+const PART: u64 = 4 << 20;
+
+/// The expected size of a response, which only sizes the first allocation.
+const TYPICAL: u64 = 2048;
+
+/// An in-process cache of done records, bounded in bytes.
+#[derive(Debug)]
+pub struct ResponseCache {
+    cache: Cache<StoreKey, Arc<Done>, Bytes>,
+}
+
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<StoreKey, Arc<Done>> for Bytes {
+    fn weight(&self, _: &StoreKey, done: &Arc<Done>) -> u64 {
+        done.weight() as u64
+    }
+}
+
+impl ResponseCache {
+    /// A cache that holds up to `bytes` of responses, as [`Done::weight`] counts
+    /// them. With 0 it holds nothing.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let parts = 1_usize << (bytes / PART).clamp(1, 4 * threads).ilog2();
+        let options = OptionsBuilder::new()
+            .weight_capacity(bytes)
+            .estimated_items_capacity(usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX))
+            .shards(parts)
+            .build()
+            .expect("both capacities are set");
+        let cache = Cache::with_options(options, Bytes, Default::default(), Default::default());
+        Self { cache }
+    }
+
+    /// The recorded response, if it is here and still retained at `now`.
+    #[must_use]
+    pub fn peek(&self, key: &StoreKey, now: Timestamp) -> Option<Arc<Done>> {
+        self.cache.get(key).filter(|done| now < done.retained_until)
+    }
+
+    /// Keeps a recorded response, for which others may have to go.
+    pub fn insert(&self, key: StoreKey, done: Arc<Done>) {
+        self.cache.insert(key, done);
+    }
+
+    /// Forgets a response.
+    pub fn remove(&self, key: &StoreKey) {
+        self.cache.remove(key);
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.cache.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::engine::{
+        fingerprint::Fingerprint,
+        record::{Fence, Recorded, StoredResponse, Token},
+    };
+
+    fn done(body: usize) -> Arc<Done> {
+        Arc::new(Done {
+            fence: Fence::new(Token([1; 16])),
+            fingerprint: Fingerprint::from_bytes([2; 32]),
+            completed: Timestamp(0),
+            retained_until: Timestamp(100),
+            response: Recorded::Whole(StoredResponse {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: vec![0; body].into(),
+                trailers: None,
+            }),
+        })
+    }
+
+    fn key(number: u16) -> StoreKey {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        StoreKey::from_bytes(bytes)
+    }
+
+    #[test]
+    fn a_response_is_found_until_its_retention_passes() {
+        let cache = ResponseCache::new(1 << 20);
+        cache.insert(key(1), done(10));
+        assert!(cache.peek(&key(1), Timestamp(99)).is_some());
+        assert!(cache.peek(&key(1), Timestamp(100)).is_none());
+        cache.remove(&key(1));
+        assert!(cache.peek(&key(1), Timestamp(0)).is_none());
+    }
+
+    #[test]
+    fn the_bound_counts_bytes() {
+        let cache = ResponseCache::new(1 << 20);
+        for number in 0..1000 {
+            cache.insert(key(number), done(10_000));
+            assert!(cache.weight() <= 1 << 20);
+        }
+        assert!(cache.weight() > 900_000, "{}", cache.weight());
+    }
+
+    #[test]
+    fn a_response_of_a_mebibyte_fits_into_the_usual_cache() {
+        let cache = ResponseCache::new(64 << 20);
+        cache.insert(key(1), done(1 << 20));
+        assert!(cache.peek(&key(1), Timestamp(0)).is_some());
+    }
+
+    #[test]
+    fn an_empty_cache_holds_nothing() {
+        let cache = ResponseCache::new(0);
+        cache.insert(key(1), done(10));
+        assert!(cache.peek(&key(1), Timestamp(0)).is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! The data folder on the disk.
+
+#[cfg(unix)]
+use std::fs::File;
+use std::{fs, io, path::Path};
+
+use redb::DatabaseError;
+
+use super::tables::unavailable;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Why the file cannot be used, in one line.
+pub(super) fn not_opened(file: &Path, error: DatabaseError) -> StoreError {
+    let name = file.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::new(
+            StoreErrorKind::Misconfigured,
+            format!(
+                "store.url: another gate uses {name}; a data folder belongs to one process, \
+                 so stop the other one, or choose another folder or a redis:// store"
+            ),
+        ),
+        DatabaseError::UpgradeRequired(version) => StoreError::new(
+            StoreErrorKind::Corrupt,
+            format!("store.url: {name} has version {version} of redb's format, which is not read"),
+        ),
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() != io::ErrorKind::InvalidData =>
+        {
+            unavailable(&format!("store.url: cannot open {name}"), error)
+        }
+        error => StoreError::new(
+            StoreErrorKind::Corrupt,
+            format!("store.url: {name} is damaged, or not a file of oncegate"),
+        )
+        .because(error),
+    }
+}
+
+/// Creates the folder, for its owner only, unless it is there.
+pub(super) fn create(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Makes the name of a new file last, as far as the system can.
+#[cfg(unix)]
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()?;
+    // Somebody else's folder need not be readable; most file systems keep the name anyway.
+    let parent = folder.canonicalize()?.parent().map(Path::to_path_buf);
+    let _ = parent.map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+    Ok(())
+}
+
+/// There is no such thing here.
+#[cfg(not(unix))]
+pub(super) fn sync(_: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The connection, and what happens when it breaks.
+//!
+//! 1. One connection carries all operations of the process, pipelined.
+//! 2. It is made by the first operation that needs it. While one operation
+//!    connects the others wait for its outcome; after a failure everybody is
+//!    refused at once for [`PAUSE`], so that a server that comes back is not
+//!    trampled.
+//! 3. An operation whose connection broke, or which got no reply in time, is
+//!    repeated once, on a new connection. The store's operations are made for
+//!    that: under the same fence they may be done twice. `redis` itself never
+//!    repeats a command.
+//! 4. Whatever happens, an operation ends within twice the reply time.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline,
+    RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection, io::tcp,
+};
+use tokio::time::{Instant, timeout};
+
+use super::RedisOptions;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How long a failed attempt to connect speaks for the next ones.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many commands may queue before their callers wait.
+const QUEUE: usize = 1024;
+
+/// What is sent in one round trip.
+pub(super) enum Request<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+    /// An `EVALSHA` of the script, which is loaded when the server does not know it.
+    Script(&'a Script, &'a Cmd),
+}
+
+/// The way to one server.
+pub(super) struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    peer: String,
+    reply_within: Duration,
+    current: Mutex<Current>,
+    /// Held while connecting; the failure of the last attempt, if it was one.
+    connecting: tokio::sync::Mutex<Option<Failure>>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// Counts connections, so that a failure takes away only the one it happened on.
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+struct Failure {
+    at: Instant,
+    error: RedisError,
+}
+
+impl Link {
+    pub(super) fn new(info: ConnectionInfo, options: &RedisOptions) -> RedisResult<Self> {
+        let peer = info.addr().to_string();
+        let info = info.set_tcp_settings(tcp::TcpSettings::default().set_nodelay(true));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.connect_timeout))
+            .set_response_timeout(Some(options.reply_timeout))
+            .set_pipeline_buffer_size(QUEUE);
+        Ok(Self {
+            client: Client::open(info)?,
+            config,
+            peer,
+            reply_within: options.reply_timeout,
+            current: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Host and port.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Sends a request that may be repeated, and reads its reply.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        operation: &str,
+        request: Request<'_>,
+    ) -> Result<T, StoreError> {
+        let bound = 2 * self.reply_within;
+        match timeout(bound, self.twice(&request)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(self.error(operation, error)),
+            Err(_) => Err(StoreError::timeout(&self.what(operation), bound)),
+        }
+    }
+
+    async fn twice<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
+        match self.once(request).await {
+            Err(error) if error.is_io_error() => self.once(request).await,
+            result => result,
+        }
+    }
+
+    async fn once<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
+        let (number, mut connection) = self.connection().await?;
+        let result = request.send(&mut connection).await;
+        if let Err(error) = &result
+            && spoils_connection(error)
+        {
+            self.discard(number);
+        }
+        result
+    }
+
+    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        let arrived = Instant::now();
+        let mut failure = self.connecting.lock().await;
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        if let Some(last) = &*failure
+            && (last.at > arrived || last.at.elapsed() < PAUSE)
+        {
+            return Err(last.error.clone());
+        }
+        match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
+            Ok(connection) => {
+                *failure = None;
+                let mut current = self.current();
+                current.number += 1;
+                current.connection = Some(connection.clone());
+                Ok((current.number, connection))
+            }
+            Err(error) => {
+                tracing::warn!(peer = self.peer, %error, "cannot connect to Redis");
+                *failure = Some(Failure { at: Instant::now(), error: error.clone() });
+                Err(error)
+            }
+        }
+    }
+
+    fn live(&self) -> Option<(u64, MultiplexedConnection)> {
+        let current = self.current();
+        current.connection.clone().map(|connection| (current.number, connection))
+    }
+
+    fn discard(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number && current.connection.take().is_some() {
+            tracing::warn!(peer = self.peer, "gave up a connection to Redis");
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // Nothing that runs under the lock can panic half way.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn what(&self, operation: &str) -> String {
+        format!("{operation} at Redis {}", self.peer)
+    }
+
+    fn error(&self, operation: &str, error: RedisError) -> StoreError {
+        if error.is_timeout() {
+            return StoreError::timeout(&self.what(operation), self.reply_within);
+        }
+        let kind = match error.kind() {
+            ErrorKind::UnexpectedReturnType => StoreErrorKind::Corrupt,
+            ErrorKind::AuthenticationFailed
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::Server(ServerErrorKind::NoPerm) => StoreErrorKind::Misconfigured,
+            // The library's kinds may grow; whatever else it says, the store did not work.
+            _ => StoreErrorKind::Unavailable,
+        };
+        StoreError::new(kind, self.what(operation)).because(error)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Request<'_> {
+    async fn send<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<T> {
+        match self {
+            Self::One(command) => command.query_async(connection).await,
+            Self::Many(commands) => commands.query_async(connection).await,
+            Self::Script(script, call) => match call.query_async(connection).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    script.load_async(connection).await?;
+                    call.query_async(connection).await
+                }
+                result => result,
+            },
+        }
+    }
+}
+
+/// Whether to go on with another connection. A time-out counts, because the
+/// network may have swallowed the connection without a word; so does a server that
+/// has become a replica, because its name may lead to the new primary.
+fn spoils_connection(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}

@@ -1,0 +1,51 @@
+//! Compare and write, on the server.
+//!
+//! Both scripts look at the 20 bytes of the fence and at nothing else, and touch
+//! the two keys of one record. Strings compare with `==`, which is by bytes;
+//! Lua's `<` follows the server's locale, so revisions are compared as numbers.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// `admits(expect, held)`: the rule of `Fence::admits`, on encoded fences.
+const ADMITS: &str = r"
+local function revision(fence)
+  local a, b, c, d = string.byte(fence, 17, 20)
+  return ((a * 256 + b) * 256 + c) * 256 + d
+end
+local function admits(expect, held)
+  return string.sub(expect, 1, 16) == string.sub(held, 1, 16)
+    and revision(held) <= revision(expect)
+end
+local held = redis.call('GETRANGE', KEYS[1], 1, 20)
+";
+
+/// KEYS: head, response. ARGV: the expected fence, the new record's fence, its
+/// head, the head's milliseconds, its response (empty: none), the response's
+/// milliseconds. Returns 1 when the record was written, 0 when it was fenced.
+pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{ADMITS}
+if #held ~= 20 or not (admits(ARGV[1], held) or admits(ARGV[2], held)) then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+if #ARGV[5] > 0 then
+  redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+else
+  redis.call('DEL', KEYS[2])
+end
+return 1"
+    ))
+});
+
+/// KEYS: head, response. ARGV: the expected fence. Returns 1 when there is no
+/// record any more, 0 when it was fenced.
+pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{ADMITS}
+if #held == 0 then return 1 end
+if #held ~= 20 or not admits(ARGV[1], held) then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1"
+    ))
+});

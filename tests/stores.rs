@@ -1,0 +1,114 @@
+//! Every store keeps the promise of the trait, and each its own on top of that.
+
+#![allow(clippy::unwrap_used, reason = "a test says by its panic what did not hold")]
+
+#[cfg(any(feature = "embedded", feature = "redis"))]
+mod support;
+
+#[cfg(feature = "embedded")]
+#[path = "stores/embedded.rs"]
+mod embedded;
+#[cfg(feature = "redis")]
+#[path = "stores/redis.rs"]
+mod redis_server;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use oncegate::{
+    ambient::{Ambient, System},
+    engine::{
+        fingerprint::Fingerprint,
+        policy::Keep,
+        record::{Done, Fence, Pending, Record, Recorded, StoreKey, Timestamp, Token},
+    },
+    store::{
+        MemoryStore,
+        conformance::{Passing, RealTime, Suite},
+    },
+};
+
+/// A clock that the test sets.
+#[derive(Debug)]
+struct Simulated(AtomicU64);
+
+impl Simulated {
+    fn clock() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(1_000_000)))
+    }
+}
+
+impl Ambient for Simulated {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(SeqCst))
+    }
+
+    fn token(&self) -> Token {
+        System.token()
+    }
+}
+
+#[async_trait::async_trait]
+impl Passing for Simulated {
+    fn now(&self) -> Timestamp {
+        Ambient::now(self)
+    }
+
+    async fn elapse(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), SeqCst);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Keeps a record for an hour.
+const KEEP: Keep =
+    Keep { record: Duration::from_secs(3600), response: Some(Duration::from_secs(3600)) };
+
+fn key() -> StoreKey {
+    let (front, back) = (System.token(), System.token());
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&front.0);
+    bytes[16..].copy_from_slice(&back.0);
+    StoreKey::from_bytes(bytes)
+}
+
+fn owner() -> Fence {
+    Fence::new(System.token())
+}
+
+fn pending(fence: Fence) -> Record {
+    Record::Pending(Pending {
+        fence,
+        fingerprint: Fingerprint::from_bytes([1; 32]),
+        node: "test".into(),
+        started: Timestamp(1),
+        lease_until: Timestamp(2),
+    })
+}
+
+fn done(fence: Fence) -> Record {
+    Record::Done(Arc::new(Done {
+        fence,
+        fingerprint: Fingerprint::from_bytes([1; 32]),
+        completed: Timestamp(3),
+        retained_until: System.now().after(KEEP.record),
+        response: Recorded::StatusOnly(http::StatusCode::CREATED),
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_conforms() {
+    let clock = Simulated::clock();
+    let store = MemoryStore::new(clock.clone());
+    Suite::new(Arc::new(store), clock).run().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_conforms_in_real_time() {
+    Suite::new(Arc::new(MemoryStore::default()), Arc::new(RealTime)).run().await;
+}

@@ -1,0 +1,232 @@
+//! The embedded store: what it acknowledged survives.
+
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use oncegate::{
+    ambient::System,
+    engine::{policy::Keep, record::StoreKey},
+    store::{
+        Claimed, EmbeddedStore, Store, StoreErrorKind, Write,
+        conformance::{Passing, RealTime, Suite},
+    },
+};
+use redb::backends::InMemoryBackend;
+
+use super::{KEEP, Simulated, done, key, owner, pending, support::disk::Disk};
+
+fn open(folder: &Path) -> EmbeddedStore {
+    EmbeddedStore::open(folder, Arc::new(System)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    Suite::new(Arc::new(open(folder.path())), Arc::new(RealTime)).run().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_conforms_by_a_clock_of_ones_own() {
+    let clock = Simulated::clock();
+    let store = EmbeddedStore::with_backend(InMemoryBackend::new(), clock.clone()).unwrap();
+    Suite::new(Arc::new(store), clock).run().await;
+}
+
+#[tokio::test]
+async fn records_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("new/data");
+    let (pending_key, done_key, fence) = (key(), key(), owner());
+    let record = done(fence.next());
+    let store = open(&folder);
+    store.claim(&pending_key, &pending(fence), KEEP).await.unwrap();
+    store.claim(&done_key, &pending(fence), KEEP).await.unwrap();
+    assert_eq!(store.swap(&done_key, fence, &record, KEEP).await.unwrap(), Write::Applied);
+    drop(store);
+
+    let store = open(&folder);
+    assert_eq!(store.get(&pending_key).await.unwrap(), Some(pending(fence)));
+    assert_eq!(store.get(&done_key).await.unwrap(), Some(record));
+    #[cfg(unix)]
+    {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&folder).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700, "a data folder is its owner's alone");
+    }
+}
+
+#[test]
+fn a_folder_in_use_is_refused_in_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    let line = error.to_string();
+    assert!(line.starts_with("store.url: another gate uses "), "{line}");
+    assert!(line.contains(&folder.path().display().to_string()), "{line}");
+    drop(first);
+    open(folder.path());
+}
+
+#[test]
+fn what_is_no_data_folder_is_refused_in_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("records.redb"), [b'x'; 8192]).unwrap();
+    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().starts_with("store.url: "), "{error}");
+
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let error = EmbeddedStore::open(&file, Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+}
+
+#[test]
+fn a_later_format_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    assert!(error.to_string().contains("has format 2"), "{error}");
+}
+
+const CRASH_FOLDER: &str = "ONCEGATE_TEST_CRASH_FOLDER";
+const ACKNOWLEDGED: &str = "acknowledged ";
+
+/// The victim of the next test; does nothing in an ordinary run.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_until_killed() {
+    let Ok(folder) = env::var(CRASH_FOLDER) else { return };
+    let store = Arc::new(open(Path::new(&folder)));
+    let mut claims = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        claims.spawn(async move {
+            loop {
+                let key = key();
+                store.claim(&key, &pending(owner()), KEEP).await.unwrap();
+                writeln!(io::stdout(), "{ACKNOWLEDGED}{key}").unwrap();
+            }
+        });
+    }
+    claims.join_all().await;
+}
+
+#[tokio::test]
+async fn every_acknowledged_claim_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=3 {
+        let mut victim = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "embedded::claims_until_killed", "--nocapture"])
+            .env(CRASH_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(victim.stdout.take().unwrap()).split(b'\n');
+        let mut acknowledged = Vec::new();
+        let mut read = |enough: usize| {
+            while acknowledged.len() < enough
+                && let Some(line) = lines.next()
+            {
+                let line = String::from_utf8(line.unwrap()).unwrap();
+                // The kill may cut the last line short, and libtest has lines of its own.
+                if let Some((_, key)) = line.split_once(ACKNOWLEDGED) {
+                    acknowledged.extend(StoreKey::from_hex(key));
+                }
+            }
+        };
+        read(100 * round);
+        victim.kill().unwrap();
+        read(usize::MAX);
+        victim.wait().unwrap();
+        assert!(acknowledged.len() >= 100 * round, "{} claims", acknowledged.len());
+
+        let store = open(folder.path());
+        for key in acknowledged {
+            assert!(store.get(&key).await.unwrap().is_some(), "{key} was acknowledged");
+        }
+    }
+}
+
+#[tokio::test]
+async fn claims_that_come_together_are_committed_together() {
+    let disk = Disk::default();
+    let gate = disk.gate();
+    let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
+    let before = store.commits();
+    gate.close();
+    let claims: Vec<_> = (0..64)
+        .map(|_| {
+            let (key, record) = (key(), pending(owner()));
+            let store = &store;
+            async move { store.claim(&key, &record, KEEP).await.unwrap() }
+        })
+        .collect();
+    let mut claims = futures::future::join_all(claims);
+    assert!(futures::poll!(&mut claims).is_pending(), "nobody is answered before the disk is");
+    gate.open();
+    assert!(claims.await.iter().all(|claimed| *claimed == Claimed::Mine));
+    let commits = store.commits() - before;
+    assert!(commits <= 4, "{commits} commits for 64 claims");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
+    let disk = Disk::default();
+    let gate = disk.gate();
+    let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
+    let (there, fence) = (key(), owner());
+    store.claim(&there, &pending(fence), KEEP).await.unwrap();
+    gate.fail(true);
+    let claims = (0..8).map(|_| {
+        let store = &store;
+        async move { store.claim(&key(), &pending(owner()), KEEP).await }
+    });
+    for claimed in futures::future::join_all(claims).await {
+        assert_eq!(claimed.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    }
+    gate.fail(false);
+    let refusals = [
+        store.ping().await.unwrap_err(),
+        store.get(&there).await.unwrap_err(),
+        store.swap(&there, fence, &done(fence.next()), KEEP).await.unwrap_err(),
+        store.remove(&there, fence).await.unwrap_err(),
+        store.scan(None, 10).await.unwrap_err(),
+    ];
+    for error in refusals {
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_leaves_the_file_by_itself() {
+    let clock = Simulated::clock();
+    let store = EmbeddedStore::with_backend(InMemoryBackend::new(), clock.clone()).unwrap();
+    let short =
+        Keep { record: Duration::from_millis(20), response: Some(Duration::from_millis(10)) };
+    for _ in 0..200 {
+        let (key, fence) = (key(), owner());
+        store.claim(&key, &pending(fence), short).await.unwrap();
+        store.swap(&key, fence, &done(fence.next()), short).await.unwrap();
+    }
+    assert_eq!(store.count().unwrap(), 200);
+    clock.elapse(Duration::from_millis(20)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.count().unwrap() > 0 {
+        assert!(Instant::now() < deadline, "{} are left", store.count().unwrap());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! A disk below redb.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use redb::{StorageBackend, backends::InMemoryBackend};
+
+/// A disk whose forced writes wait at a gate, and can fail.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    inner: InMemoryBackend,
+    gate: Arc<Gate>,
+}
+
+/// What the test holds of a [`Disk`].
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+    failing: AtomicBool,
+}
+
+impl Disk {
+    /// The gate of this disk, for the test to keep.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+}
+
+impl Gate {
+    /// Makes forced writes fail, or succeed again.
+    pub(crate) fn fail(&self, failing: bool) {
+        self.failing.store(failing, SeqCst);
+    }
+
+    /// Makes forced writes wait.
+    pub(crate) fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+
+    /// Lets them go on.
+    pub(crate) fn open(&self) {
+        *self.closed.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let closed = self.gate.closed.lock().unwrap();
+        drop(self.gate.opened.wait_while(closed, |closed| *closed).unwrap());
+        match self.gate.failing.load(SeqCst) {
+            true => Err(io::Error::other("the test's disk fails")),
+            false => self.inner.sync_data(),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+}
