@@ -1,5 +1,7 @@
 //! The layer without the proxy: in an axum app, and around plain services.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with other tests")]
 mod support {
     pub mod client;
