@@ -12,7 +12,7 @@ use oncegate::store::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    KEEP, done, key, owner, pending,
+    sample::{KEEP, done, key, owner, pending},
     support::redis::{Link, Server},
 };
 
