@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says by its panic what did not hold")]
 
 #[cfg(any(feature = "embedded", feature = "redis"))]
+#[path = "stores/sample.rs"]
+mod sample;
+#[cfg(any(feature = "embedded", feature = "redis"))]
 mod support;
 
 #[cfg(feature = "embedded")]
@@ -22,11 +25,7 @@ use std::{
 
 use oncegate::{
     ambient::{Ambient, System},
-    engine::{
-        fingerprint::Fingerprint,
-        policy::Keep,
-        record::{Done, Fence, Pending, Record, Recorded, StoreKey, Timestamp, Token},
-    },
+    engine::record::{Timestamp, Token},
     store::{
         MemoryStore,
         conformance::{Passing, RealTime, Suite},
@@ -63,42 +62,6 @@ impl Passing for Simulated {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), SeqCst);
         tokio::task::yield_now().await;
     }
-}
-
-/// Keeps a record for an hour.
-const KEEP: Keep =
-    Keep { record: Duration::from_secs(3600), response: Some(Duration::from_secs(3600)) };
-
-fn key() -> StoreKey {
-    let (front, back) = (System.token(), System.token());
-    let mut bytes = [0; 32];
-    bytes[..16].copy_from_slice(&front.0);
-    bytes[16..].copy_from_slice(&back.0);
-    StoreKey::from_bytes(bytes)
-}
-
-fn owner() -> Fence {
-    Fence::new(System.token())
-}
-
-fn pending(fence: Fence) -> Record {
-    Record::Pending(Pending {
-        fence,
-        fingerprint: Fingerprint::from_bytes([1; 32]),
-        node: "test".into(),
-        started: Timestamp(1),
-        lease_until: Timestamp(2),
-    })
-}
-
-fn done(fence: Fence) -> Record {
-    Record::Done(Arc::new(Done {
-        fence,
-        fingerprint: Fingerprint::from_bytes([1; 32]),
-        completed: Timestamp(3),
-        retained_until: System.now().after(KEEP.record),
-        response: Recorded::StatusOnly(http::StatusCode::CREATED),
-    }))
 }
 
 #[tokio::test(flavor = "multi_thread")]

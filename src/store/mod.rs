@@ -52,6 +52,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A record that is there and has the token of `record` is one's own earlier
     /// attempt, whose reply was lost: [`Claimed::Mine`].
     ///
+    /// A claim that is delayed on its way until its own record has been removed
+    /// inserts it once more. That is safe, since nobody dispatches for it: the key
+    /// counts as unknown when the lease has passed.
+    ///
     /// Claims are [`Record::Pending`]. A store need not keep the response of a
     /// record that comes this way; responses come by [`swap`](Self::swap).
     ///

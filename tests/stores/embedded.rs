@@ -19,7 +19,11 @@ use oncegate::{
 };
 use redb::backends::InMemoryBackend;
 
-use super::{KEEP, Simulated, done, key, owner, pending, support::disk::Disk};
+use super::{
+    Simulated,
+    sample::{KEEP, done, key, owner, pending},
+    support::disk::Disk,
+};
 
 fn open(folder: &Path) -> EmbeddedStore {
     EmbeddedStore::open(folder, Arc::new(System)).unwrap()

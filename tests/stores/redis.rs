@@ -12,7 +12,7 @@ use oncegate::store::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    KEEP, done, key, owner, pending,
+    sample::{KEEP, done, key, owner, pending},
     support::redis::{Link, Server},
 };
 
@@ -155,7 +155,7 @@ async fn connecting_is_left_to_the_first_operation() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_a_time_out() {
     let server = Server::start(&[]);
-    let limit = Duration::from_millis(100);
+    let limit = Duration::from_millis(500);
     let options =
         RedisOptions { reply_timeout: limit, connect_timeout: limit, ..RedisOptions::default() };
     let store = RedisStore::connect(&server.url(), options).unwrap();
@@ -171,7 +171,7 @@ async fn a_server_that_does_not_answer_is_a_time_out() {
         let error = claimed.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Timeout, "{error}");
     }
-    assert!(took < Duration::from_secs(1), "twice the time-out is the bound: {took:?}");
+    assert!(took < Duration::from_secs(3), "twice the time-out is the bound: {took:?}");
     let deadline = Instant::now() + Duration::from_secs(10);
     while store.ping().await.is_err() {
         assert!(Instant::now() < deadline, "the store did not come back");
