@@ -13,9 +13,10 @@ use crate::{
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal cuts it short.
 pub(super) async fn run(config: Config) -> ExitCode {
-    if let Err(error) = log(&config.telemetry) {
-        return complain(ExitCode::from(2), &error);
-    }
+    let (filter, format) = match filter(&config.telemetry) {
+        Ok(filter) => (filter, config.telemetry.format),
+        Err(error) => return complain(ExitCode::from(2), &error),
+    };
     let (mut terminate, mut interrupt) =
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -26,6 +27,8 @@ pub(super) async fn run(config: Config) -> ExitCode {
         Ok(server) => server,
         Err(error) => return complain(ExitCode::FAILURE, &error),
     };
+    // From here on there is a log; a start that fails says why in one line.
+    log(filter, format);
     greet(&server, &store, &routes);
     let shutdown = async {
         tokio::select! {
@@ -43,18 +46,21 @@ pub(super) async fn run(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn log(telemetry: &Telemetry) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&telemetry.log)
-        .map_err(|error| format!("telemetry.log: `{}` is no filter: {error}", telemetry.log))?;
+fn filter(telemetry: &Telemetry) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(&telemetry.log)
+        .map_err(|error| format!("telemetry.log: `{}` is no filter: {error}", telemetry.log))
+}
+
+fn log(filter: EnvFilter, format: LogFormat) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
-    match telemetry.format {
+    // Only an earlier subscriber of the same process could be in the way; it stays.
+    let _ = match format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
-    }
-    .map_err(|error| format!("telemetry: {error}"))
+    };
 }
 
 /// What a first run wants to know.

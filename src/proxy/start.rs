@@ -76,6 +76,8 @@ async fn redis(
     config: &StoreConfig,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Store>, StartError> {
+    use crate::store::StoreErrorKind;
+
     let options = crate::store::RedisOptions {
         reply_timeout: config.timeout,
         allow_eviction: config.allow_eviction,
@@ -84,7 +86,19 @@ async fn redis(
     let store = crate::store::RedisStore::connect(url, options)
         .map_err(|error| StartError::new(error.to_string()))?;
     // A gate that cannot reach its store could only refuse; who starts it should know.
-    store.verify().await.map_err(|error| StartError::new(format!("store.url: {error}")))?;
+    store.verify().await.map_err(|error| {
+        StartError::new(match error.kind() {
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => {
+                format!(
+                    "store.url: {} cannot be used: {error}; is Redis running there?",
+                    config.url
+                )
+            }
+            StoreErrorKind::Misconfigured | StoreErrorKind::Corrupt => {
+                format!("store.url: {error}")
+            }
+        })
+    })?;
     Ok(observed(store, metrics))
 }
 

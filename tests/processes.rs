@@ -1,0 +1,189 @@
+//! The real program under real signals.
+
+#![cfg(all(feature = "proxy", feature = "embedded", feature = "demo"))]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use support::{
+    backend::Backend,
+    client::{post, send, try_send},
+    eventually,
+    gate::Process,
+};
+
+fn oncegate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_oncegate")).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A hundred requests run when the gate is killed. The next gate on the same
+/// folder knows them all: nothing runs twice, and every key is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_loses_no_claim() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("file:{}", folder.path().display());
+    let gate = Process::start(&store, &backend.url(), None);
+    for number in 0..20 {
+        let answer = send(gate.address, &post("/pay", &format!("done-{number}"), "pay")).await;
+        assert_eq!(answer.status, 201);
+    }
+    let address = gate.address;
+    let running: Vec<_> = (0..100)
+        .map(|number| {
+            let request = post("/gate/slow", &format!("running-{number}"), "pay");
+            tokio::spawn(async move { try_send(address, &request).await })
+        })
+        .collect();
+    eventually("all hundred run", async || backend.count() == 120).await;
+    gate.kill();
+    for request in running {
+        assert_eq!(request.await.unwrap(), None, "a killed gate answers nobody");
+    }
+    backend.open("slow", 1000);
+
+    let gate = Process::start(&store, &backend.url(), None);
+    for number in 0..100 {
+        let key = format!("running-{number}");
+        let retry = send(gate.address, &post("/gate/slow", &key, "pay")).await;
+        assert_eq!(retry.status, 409);
+        assert!(["key-in-use", "outcome-unknown"].contains(&&*retry.problem()), "{retry:?}");
+        assert_eq!(backend.executions(&key), 1);
+    }
+    for number in 0..20 {
+        let replay = send(gate.address, &post("/pay", &format!("done-{number}"), "pay")).await;
+        assert_eq!((replay.status, replay.header("idempotent-replayed")), (201, "true"));
+    }
+    assert_eq!(backend.count(), 120);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_without_its_owner_is_an_unknown_outcome() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("file:{}", folder.path().join("data").display());
+    let config = folder.path().join("gate.toml");
+    std::fs::write(&config, "[idempotency]\nlease = \"200ms\"\n").unwrap();
+    let gate = Process::start(&store, &backend.url(), Some(&config));
+    let address = gate.address;
+    let running = tokio::spawn(async move { try_send(address, &post("/hang", "k", "")).await });
+    eventually("it runs", async || backend.count() == 1).await;
+    gate.kill();
+    assert_eq!(running.await.unwrap(), None);
+    let gate = Process::start(&store, &backend.url(), Some(&config));
+    eventually("the lease passes", async || {
+        let retry = send(gate.address, &post("/hang", "k", "")).await;
+        retry.problem() == "outcome-unknown" && retry.member("reason") == "owner_lost"
+    })
+    .await;
+    assert_eq!(backend.executions("k"), 1);
+}
+
+#[tokio::test]
+async fn sigterm_drains_and_exits_with_0() {
+    let backend = Backend::start().await;
+    let gate = Process::start("memory:", &backend.url(), None);
+    let address = gate.address;
+    let running = tokio::spawn(async move { send(address, &post("/gate/a", "k", "pay")).await });
+    eventually("it runs", async || backend.count() == 1).await;
+    let stopping = tokio::task::spawn_blocking(move || gate.terminate());
+    eventually("it listens no more", async || {
+        tokio::net::TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    backend.open("a", 1);
+    assert_eq!(running.await.unwrap().text(), "pay", "what runs is finished");
+    assert_eq!(stopping.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn health_asks_the_gate() {
+    let backend = Backend::start().await;
+    let gate = Process::start("memory:", &backend.url(), None);
+    assert!(oncegate(&["health", "--admin", &gate.admin.to_string()]).status.success());
+    let admin = gate.admin.to_string();
+    gate.kill();
+    let output = oncegate(&["health", "--admin", &admin]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(&admin));
+}
+
+#[tokio::test]
+async fn what_stops_a_start_is_one_clear_line() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("file:{}", folder.path().display());
+    let gate = Process::start(&store, &backend.url(), None);
+    let (taken, free) = (gate.address.to_string(), support::gate::free().to_string());
+    let cases = [
+        (
+            vec!["--listen", &taken, "--admin", &free, "--store", "memory:"],
+            1,
+            vec!["server.listen", &taken, "in use"],
+        ),
+        (
+            vec!["--listen", &free, "--admin", &taken, "--store", "memory:"],
+            1,
+            vec!["admin.listen", &taken, "in use"],
+        ),
+        (
+            vec!["--listen", &free, "--admin", &free, "--store", &store],
+            1,
+            vec!["store.url", "another"],
+        ),
+        (
+            vec!["--listen", &free, "--store", "redis://127.0.0.1:1"],
+            1,
+            vec!["store.url", "127.0.0.1:1"],
+        ),
+        (vec!["--listen", &free, "--store", "mysql://x"], 2, vec!["store.url", "redis://"]),
+        (
+            vec!["--listen", &free, "--admin", "0.0.0.0:0", "--store", "memory:"],
+            2,
+            vec!["admin.listen", "token_file"],
+        ),
+        (vec!["--config", "/nowhere/gate.toml"], 2, vec!["/nowhere/gate.toml"]),
+    ];
+    for (arguments, code, parts) in cases {
+        let output = oncegate(&[&["serve"], &arguments[..]].concat());
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} in {said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        assert!(!said.contains("Os {") && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn check_prints_what_is_in_force_or_where_it_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.toml");
+    std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:7001\"\n").unwrap();
+    let output = oncegate(&["check", "--config", file.to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("127.0.0.1:7001"));
+    std::fs::write(&file, "[server]\nlissten = \"127.0.0.1:7001\"\n").unwrap();
+    let output = oncegate(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = said(&output);
+    for part in ["gate.toml", "line 2", "column 1", "did you mean `listen`?"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+/// The whole story, small: every round keeps its promise.
+#[test]
+fn the_demo_keeps_every_promise() {
+    let output = oncegate(&["demo", "--payments", "120", "--seed", "11"]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    assert!(output.status.success(), "{table}");
+    for part in ["no retries", "retries", "hold", "retry (208)", "Every promise was kept"] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+}
