@@ -1,0 +1,299 @@
+//! The plain proxy: traffic without keys is streamed and untouched.
+
+#![cfg(feature = "proxy")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    backend::Backend,
+    client::{Connection, post, post_with, send},
+    gate::Gate,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+async fn both(settings: &str) -> (Backend, Gate) {
+    let backend = Backend::start().await;
+    let gate = Gate::start(&backend.url(), settings).await;
+    (backend, gate)
+}
+
+/// A backend of the test's own, for one connection.
+async fn one_connection() -> (String, tokio::task::JoinHandle<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (url, tokio::spawn(async move { listener.accept().await.unwrap().0 }))
+}
+
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.windows(end.len()).any(|window| window == end) {
+        assert_ne!(
+            stream.read_buf(&mut read).await.unwrap(),
+            0,
+            "{:?}",
+            String::from_utf8_lossy(&read)
+        );
+    }
+    read
+}
+
+#[tokio::test]
+async fn heads_change_as_a_proxy_must_change_them() {
+    let (backend, gate) = both("").await;
+    let headers = [
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Connection", "x"),
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Custom", "kept"),
+        ("Via", "1.1 edge"),
+    ];
+    let answer = send(gate.address, &post_with("/pay?a=1&b=%20", &headers, "body")).await;
+    assert_eq!(
+        (answer.status, answer.header("via"), answer.header("cache-status")),
+        (201, "1.1 oncegate", "")
+    );
+    let seen = &backend.requests()[0];
+    assert_eq!(seen.line, "POST /pay?a=1&b=%20 HTTP/1.1");
+    assert_eq!((seen.header("host"), seen.header("x-custom")), (Some("gate"), Some("kept")));
+    for gone in ["x-hop", "keep-alive", "proxy-connection", "connection"] {
+        assert_eq!(seen.header(gone), None, "{gone}");
+    }
+    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "an untrusted claim is replaced");
+    assert_eq!(
+        (seen.header("x-forwarded-proto"), seen.header("x-forwarded-host")),
+        (Some("http"), Some("gate"))
+    );
+    assert_eq!(seen.header("content-length"), Some("4"));
+    assert_eq!(seen.headers.iter().filter(|(name, _)| name == "via").count(), 2);
+}
+
+#[tokio::test]
+async fn the_key_reaches_the_backend() {
+    let (backend, gate) = both("").await;
+    send(gate.address, &post("/pay", "\"k\"", "")).await;
+    assert_eq!(backend.requests()[0].header("idempotency-key"), Some("\"k\""));
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways() {
+    let (url, accepted) = one_connection().await;
+    let gate = Gate::start(&url, "").await;
+    let mut client = Connection::open(gate.address).await;
+    client
+        .write(b"POST /up HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await;
+    let mut backend = accepted.await.unwrap();
+    read_until(&mut backend, b"one").await;
+    backend
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nuno\r\n")
+        .await
+        .unwrap();
+    assert_eq!(
+        client.head().await.unwrap().status,
+        200,
+        "the answer begins before the request has ended"
+    );
+    client.write(b"3\r\ntwo\r\n").await;
+    read_until(&mut backend, b"two").await;
+    client.write(b"0\r\n\r\n").await;
+    read_until(&mut backend, b"0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn large_bodies_pass_whatever_the_limits_of_keyed_ones() {
+    let (backend, gate) =
+        both("[idempotency]\nmax_request_body = \"1KiB\"\nmax_response_body = \"1KiB\"").await;
+    let body = "x".repeat(3 << 20);
+    let answer = send(gate.address, &post_with("/echo", &[], &body)).await;
+    assert_eq!(answer.body.len(), body.len());
+    assert_eq!(backend.count(), 1);
+    assert_eq!(gate.metric("oncegate_buffered_bytes").await, 0.0);
+}
+
+#[tokio::test]
+async fn connections_to_the_backend_are_used_again() {
+    let (backend, gate) = both("").await;
+    let mut client = Connection::open(gate.address).await;
+    for number in 0..20 {
+        client.write(&post_with("/pay", &[], "")).await;
+        assert_eq!(client.answer().await.unwrap().status, 201);
+        client.write(&post("/pay", &number.to_string(), "")).await;
+        assert_eq!(client.answer().await.unwrap().status, 201);
+    }
+    assert_eq!((backend.count(), backend.connections()), (40, 1));
+}
+
+#[tokio::test]
+async fn other_methods_pass_even_with_a_key() {
+    let (backend, gate) = both("").await;
+    for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        for _ in 0..2 {
+            let request = format!(
+                "{method} /x HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n"
+            );
+            assert_eq!(send(gate.address, request.as_bytes()).await.status, 201);
+        }
+    }
+    assert_eq!(backend.count(), 10);
+}
+
+#[tokio::test]
+async fn methods_can_be_managed_by_configuration() {
+    let (backend, gate) = both("[idempotency]\nmethods = [\"POST\", \"PATCH\"]").await;
+    for _ in 0..2 {
+        let request =
+            b"PATCH /x HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(send(gate.address, request).await.status, 201);
+    }
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn upgrades_become_tunnels() {
+    let (url, accepted) = one_connection().await;
+    let gate = Gate::start(&url, "[idempotency]\nrequire_key = true\nmethods = [\"POST\"]").await;
+    let mut client = TcpStream::connect(gate.address).await.unwrap();
+    client
+        .write_all(
+            b"GET /socket HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let mut backend = accepted.await.unwrap();
+    let head =
+        String::from_utf8(read_until(&mut backend, b"\r\n\r\n").await).unwrap().to_lowercase();
+    assert!(head.contains("upgrade: echo") && head.contains("connection: upgrade"), "{head}");
+    backend
+        .write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    read_until(&mut client, b"\r\n\r\n").await;
+    client.write_all(b"ping").await.unwrap();
+    read_until(&mut backend, b"ping").await;
+    backend.write_all(b"pong").await.unwrap();
+    read_until(&mut client, b"pong").await;
+}
+
+#[tokio::test]
+async fn an_unkeyed_exchange_that_fails_says_how() {
+    let (_backend, gate) = both("[upstream]\nresponse_timeout = \"100ms\"").await;
+    let reset = send(gate.address, &post_with("/reset", &[], "")).await;
+    assert_eq!((reset.status, reset.problem()), (502, "upstream-failed".to_owned()));
+    assert_eq!(reset.header("proxy-status"), "oncegate; error=connection_terminated");
+    let late = send(gate.address, &post_with("/hang", &[], "")).await;
+    assert_eq!(
+        (late.status, late.header("proxy-status")),
+        (504, "oncegate; error=http_response_timeout")
+    );
+}
+
+#[tokio::test]
+async fn routes_have_upstreams_and_policies_of_their_own() {
+    let (payments, others) = (Backend::start().await, Backend::start().await);
+    let settings = format!(
+        "[[route]]\npath = \"/payments\"\nupstream.url = \"{}\"\nidempotency.require_key = true\n\
+         [[route]]\npath = \"/hooks\"\nidempotency.enabled = false\n",
+        payments.url()
+    );
+    let gate = Gate::start(&others.url(), &settings).await;
+    assert_eq!(
+        send(gate.address, &post_with("/payments/1", &[], "")).await.problem(),
+        "key-missing"
+    );
+    for _ in 0..2 {
+        assert_eq!(send(gate.address, &post("/payments/1", "k", "")).await.status, 201);
+        assert_eq!(send(gate.address, &post("/hooks", "h", "")).await.status, 201);
+        assert_eq!(send(gate.address, &post("/else", "e", "")).await.status, 201);
+    }
+    assert_eq!((payments.count(), others.executions("h"), others.executions("e")), (1, 2, 1));
+    assert!(
+        gate.metric("oncegate_requests_total{route=\"/payments\",outcome=\"missing\"}").await
+            >= 1.0
+    );
+}
+
+#[tokio::test]
+async fn several_upstreams_take_turns_and_a_dead_one_is_skipped() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let dead = support::gate::free();
+    let settings = format!(
+        "[[route]]\nupstream.urls = [\"{}\", \"http://{dead}\", \"{}\"]",
+        one.url(),
+        two.url()
+    );
+    let gate = Gate::start(&one.url(), &settings).await;
+    for number in 0..30 {
+        assert_eq!(send(gate.address, &post("/pay", &number.to_string(), "")).await.status, 201);
+    }
+    assert_eq!(one.count() + two.count(), 30);
+    assert!(one.count() >= 8 && two.count() >= 8, "{} and {}", one.count(), two.count());
+}
+
+/// The most common false alarm: the backend closes a connection that is not used.
+#[tokio::test]
+async fn a_keep_alive_that_ended_is_no_unknown_outcome() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let backend = tokio::spawn(async move {
+        for _ in 0..20 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_until(&mut stream, b"\r\n\r\n").await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            // Closed without a word, though the response did not say so.
+        }
+    });
+    let gate = Gate::start(&url, "").await;
+    for number in 0..20 {
+        let answer = send(gate.address, &post("/pay", &number.to_string(), "")).await;
+        assert_eq!(answer.status, 200, "given back untouched, and sent on a new connection");
+        // The end of the connection has to arrive before the next request.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    backend.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_admin_listener_asks_for_its_token() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let gate = Gate::start(&backend.url(), &format!("[admin]\ntoken_file = {token:?}")).await;
+    let ask = |authorization: &str| {
+        format!("GET /livez HTTP/1.1\r\nHost: a\r\n{authorization}\r\n").into_bytes()
+    };
+    for wrong in ["", "Authorization: Bearer x\r\n", "Authorization: 0123456789abcdef\r\n"] {
+        assert_eq!(send(gate.admin, &ask(wrong)).await.status, 401, "{wrong}");
+    }
+    assert_eq!(
+        send(gate.admin, &ask("Authorization: Bearer 0123456789abcdef\r\n")).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_their_turn() {
+    let (_backend, gate) = both("[server]\nmax_connections = 1").await;
+    let mut first = Connection::open(gate.address).await;
+    first.write(&post("/pay", "1", "")).await;
+    assert_eq!(first.answer().await.unwrap().status, 201);
+    let address = gate.address;
+    let second = tokio::spawn(async move { send(address, &post("/pay", "2", "")).await });
+    for number in 0..10 {
+        first.write(&post("/pay", &number.to_string(), "")).await;
+        assert!(first.answer().await.is_some());
+        assert!(!second.is_finished());
+    }
+    drop(first);
+    assert_eq!(second.await.unwrap().status, 201);
+}
