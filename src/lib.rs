@@ -11,6 +11,8 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 mod layer;
+#[doc(hidden)]
+pub mod mutants;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod store;

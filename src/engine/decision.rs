@@ -21,6 +21,8 @@ use super::{
     record::{Done, Fence, Reason, Record, Recorded, StoredResponse, Timestamp},
 };
 
+use crate::mutants::{Mutant, is_active};
+
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -104,7 +106,7 @@ pub enum Refusal {
 /// Decides. `record` is what the store holds, `now` the time at which it was read.
 #[must_use]
 pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timestamp) -> Decision {
-    if record.fingerprint() != print {
+    if record.fingerprint() != print && !is_active(Mutant::IgnoreFingerprint) {
         return Decision::Refuse(Refusal::KeyReused);
     }
     match record {
@@ -112,6 +114,9 @@ pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timesta
             OnConflict::Wait(_) => Decision::Wait,
             OnConflict::Reject => Decision::Refuse(Refusal::KeyInUse),
         },
+        Record::Pending(pending) if is_active(Mutant::ExpiredLeaseIsFree) => {
+            Decision::TakeOver(pending.fence, Because::Retry)
+        }
         Record::Pending(pending) => {
             unknown(pending.fence, pending.lease_until, Reason::OwnerLost, policy)
         }

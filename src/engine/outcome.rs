@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::{policy::Policy, record::Reason};
+use crate::mutants::{Mutant, is_active};
 
 /// What was seen of one dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub enum Verdict {
 pub fn classify(evidence: Evidence, policy: &Policy) -> Verdict {
     match evidence {
         Evidence::NotSent => Verdict::Release,
+        Evidence::Reset if is_active(Mutant::ReleaseOnReset) => Verdict::Release,
         Evidence::Reset => Verdict::Unknown(Reason::Reset),
         Evidence::TimedOut => Verdict::Unknown(Reason::Timeout),
         Evidence::Truncated => Verdict::Unknown(Reason::Truncated),

@@ -31,6 +31,7 @@ use crate::{
             Done, Fence, Pending, Reason, Record, Recorded, StoreKey, Timestamp, Token, Unknown,
         },
     },
+    mutants::{Mutant, is_active},
     store::{StoreError, Write},
 };
 
@@ -216,7 +217,13 @@ impl Held {
                         self.policy.keep_open()
                     }
                 };
-                store.swap(key, record.fence(), record, keep).await
+                let mut expect = record.fence();
+                if is_active(Mutant::CompleteWithoutToken)
+                    && let Some(held) = store.get(key).await?
+                {
+                    expect = held.fence();
+                }
+                store.swap(key, expect, record, keep).await
             }
         }
     }
@@ -232,6 +239,9 @@ impl Held {
     /// again: the lease is about liveness, never about safety.
     async fn renewals(&self) -> std::convert::Infallible {
         let mut pause = self.policy.lease / 3;
+        if is_active(Mutant::NoRenewal) {
+            std::future::pending::<()>().await;
+        }
         loop {
             tokio::time::sleep(pause).await;
             match self.renew().await {

@@ -35,6 +35,7 @@ use crate::{
         problem::{Fault, Problem},
         record::{Fence, Reason, Record, StoreKey},
     },
+    mutants::{Mutant, is_active},
     store::{Claimed, StoreError, Write},
 };
 
@@ -140,6 +141,7 @@ impl<S> Exchange<S> {
         let gate = self.gate.clone();
         let (reply, answer) = oneshot::channel();
         let task = gate.spawn(self.lead(lead, reply));
+        let _guard = is_active(Mutant::CancelWithClient).then(|| AbortOnDrop(task.abort_handle()));
         match answer.await {
             Ok(led) => led,
             Err(_) => match task.await {
@@ -173,6 +175,10 @@ impl<S> Exchange<S> {
                     return self.execute(claim, reply).await;
                 }
                 Ok(Claimed::Held(held)) => held,
+                Err(_) if is_active(Mutant::DispatchUnclaimed) => {
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    return self.execute(claim, reply).await;
+                }
                 Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
             };
             match decide(&held, self.print, &policy, self.gate.now()) {
@@ -364,6 +370,15 @@ pub(super) async fn fail(claim: Claim, voice: &Voice, evidence: Evidence, fault:
             claim.settle(Ending::Unknown(Reason::Reset)).await;
             Problem::OutcomeUnknown { reason: Reason::Reset }
         }
+    }
+}
+
+/// For a mutant: ends a task with its client.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
         problem::Fault,
         record::{Recorded, StoredResponse, strip_hop_by_hop},
     },
+    mutants::{Mutant, is_active},
 };
 
 /// Records `response` and answers with it.
@@ -50,7 +51,13 @@ pub(super) async fn record<R>(
     match claim.hold(reader.read()).await {
         Some(Read::Whole) => {
             let stored = StoredResponse::new(head, reader.gathered.into_bytes(), reader.trailers);
-            let settled = claim.settle(Ending::Done(Recorded::Whole(stored.clone()))).await;
+            let ending = Ending::Done(Recorded::Whole(stored.clone()));
+            if is_active(Mutant::AnswerBeforeRecording) {
+                answer(voice.first(stored, Stored::Yes));
+                claim.settle(ending).await;
+                return;
+            }
+            let settled = claim.settle(ending).await;
             answer(voice.first(stored, was_stored(&settled)));
         }
         Some(Read::TooLong(last)) => {
@@ -96,6 +103,7 @@ where
         loop {
             match self.frame().await {
                 Ok(None) => return Read::Whole,
+                Err(_) if is_active(Mutant::RecordTruncated) => return Read::Whole,
                 Ok(Some(frame)) => match self.keep(frame) {
                     None => {}
                     Some(last) => return Read::TooLong(last),

@@ -17,6 +17,7 @@ use crate::{
         policy::Keep,
         record::{Fence, Record, StoreKey, Summary, Timestamp},
     },
+    mutants::{Mutant, is_active},
 };
 
 /// How many expired records one write removes at the most.
@@ -128,7 +129,12 @@ impl Store for MemoryStore {
         let now = self.ambient.now();
         let mut shelf = self.shelf();
         match shelf.read(key, now) {
-            Some(held) if held.fence().token != record.fence().token => Ok(Claimed::Held(held)),
+            Some(held)
+                if held.fence().token != record.fence().token
+                    || is_active(Mutant::ForgetOwnClaim) =>
+            {
+                Ok(Claimed::Held(held))
+            }
             Some(_) => Ok(Claimed::Mine),
             None => {
                 shelf.write(key, record, keep, now);

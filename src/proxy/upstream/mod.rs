@@ -32,7 +32,12 @@ pub(crate) use body::UpstreamBody;
 use pool::{Connection, Pool};
 
 use super::{headers, pause::Pause};
-use crate::{BoxError, Key, UpstreamError, config::Upstream as Settings, engine::problem::Fault};
+use crate::{
+    BoxError, Key, UpstreamError,
+    config::Upstream as Settings,
+    engine::problem::Fault,
+    mutants::{Mutant, is_active},
+};
 
 /// A keyed request reuses a connection that was used within this time; keep-alive
 /// limits of servers begin at a second.
@@ -171,7 +176,7 @@ where
 /// What a broken connection proves.
 fn broken<B>(connection: &Connection<B>, mark: u64, error: hyper::Error) -> UpstreamError {
     let fault = if error.is_parse() { Fault::Protocol } else { Fault::Terminated };
-    if connection.meter.seal(mark) {
+    if connection.meter.seal(mark) || is_active(Mutant::CallBrokenUnsent) {
         UpstreamError::unsent(fault).because(error)
     } else {
         UpstreamError::sent(fault).because(error)

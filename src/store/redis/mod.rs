@@ -146,7 +146,8 @@ impl Store for RedisStore {
         let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.run("claim", Request::Many(&pipeline)).await?;
         let Some(head) = head else { return Ok(Claimed::Mine) };
-        if codec::decode_fence(&head)?.token == record.fence().token {
+        let is_mine = codec::decode_fence(&head)?.token == record.fence().token;
+        if is_mine && !is_active(Mutant::ForgetOwnClaim) {
             return Ok(Claimed::Mine);
         }
         Ok(Claimed::Held(codec::decode(&head, response.map(Bytes::from))?))
