@@ -31,6 +31,7 @@ use crate::engine::{
     policy::Keep,
     record::{Fence, Record, StoreKey},
 };
+use crate::mutants::{Mutant, is_active};
 
 mod link;
 mod scripts;
