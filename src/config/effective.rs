@@ -4,13 +4,15 @@ use super::{
     Config, Route, Upstream,
     raw::{
         Body, Conflict, DialectName, LateRetry, Raw, RawAdmin, RawFingerprint, RawIdempotency,
-        RawRoute, RawServer, RawStore, RawTelemetry, RawUpstream, StoreDown, Unknown,
+        RawMatcher, RawReconcile, RawRoute, RawServer, RawStore, RawTelemetry, RawUpstream,
+        StoreDown, Unknown,
     },
     values::{Size, Span, Status, Text},
 };
 use crate::engine::policy::{
     BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy,
 };
+use crate::engine::reconcile::{Matcher, Reconcile};
 
 impl Config {
     /// The configuration in force as TOML, without secrets.
@@ -108,7 +110,12 @@ fn idempotency(policy: &Policy) -> RawIdempotency {
         on_unknown: Some(match policy.on_unknown {
             OnUnknown::Hold => Unknown::Hold,
             OnUnknown::Retry => Unknown::Retry,
+            OnUnknown::Reconcile(_) => Unknown::Reconcile,
         }),
+        reconcile: match &policy.on_unknown {
+            OnUnknown::Hold | OnUnknown::Retry => None,
+            OnUnknown::Reconcile(reconcile) => Some(self::reconcile(reconcile)),
+        },
         release: texts(&policy.release),
         unknown: texts(&policy.unknown),
         retention: Some(Span(policy.retention)),
@@ -136,6 +143,21 @@ fn idempotency(policy: &Policy) -> RawIdempotency {
     }
 }
 
+fn reconcile(reconcile: &Reconcile) -> RawReconcile {
+    let matcher = |matcher: &Matcher| RawMatcher {
+        status: matcher.status.iter().copied().map(Status).collect(),
+        json: matcher.json.clone(),
+        equals: matcher.equals.clone(),
+    };
+    RawReconcile {
+        request: Text(reconcile.request.clone()),
+        executed: matcher(&reconcile.executed),
+        not_executed: matcher(&reconcile.not_executed),
+        quiescence: Some(Span(reconcile.quiescence)),
+        timeout: Some(Span(reconcile.timeout)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::Sources, *};
@@ -147,6 +169,10 @@ mod tests {
             keys = ["header:Idempotency-Key", "body:<Id>([^<]+)</Id>", "content"]
             scope = ["host", "jwt:sub"]
             on_conflict = "wait"
+            on_unknown = "reconcile"
+            reconcile.request = "GET /payments?reference={json:/reference}"
+            reconcile.executed = { status = [200], json = "/0/state", equals = "paid" }
+            reconcile.not_executed = { status = [404] }
             fingerprint = { body = "json", ignore = ["/a"] }
             replay_status = 208
             [server]

@@ -9,7 +9,7 @@ use super::{
     target::UpstreamUrl,
     values::{Network, Size, Span, Status, Text},
 };
-use crate::engine::{facet::Facet, key::KeySource};
+use crate::engine::{facet::Facet, key::KeySource, reconcile::Template};
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +72,7 @@ pub(crate) struct RawIdempotency {
     pub(crate) on_conflict: Option<Conflict>,
     pub(crate) conflict_wait: Option<Span>,
     pub(crate) on_unknown: Option<Unknown>,
+    pub(crate) reconcile: Option<RawReconcile>,
     pub(crate) release: Option<Vec<Status>>,
     pub(crate) unknown: Option<Vec<Status>>,
     pub(crate) retention: Option<Span>,
@@ -94,6 +95,26 @@ pub(crate) struct RawIdempotency {
 pub(crate) struct RawFingerprint {
     pub(crate) body: Option<Body>,
     pub(crate) ignore: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawReconcile {
+    pub(crate) request: Text<Template>,
+    pub(crate) executed: RawMatcher,
+    pub(crate) not_executed: RawMatcher,
+    pub(crate) quiescence: Option<Span>,
+    pub(crate) timeout: Option<Span>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMatcher {
+    pub(crate) status: Vec<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) json: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) equals: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -133,6 +154,7 @@ pub(crate) enum Conflict {
 pub(crate) enum Unknown {
     Hold,
     Retry,
+    Reconcile,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -187,7 +209,7 @@ impl RawIdempotency {
     pub(crate) fn over(self, base: &Self) -> Self {
         layered!(self, base;
             enabled, keys, methods, require_key, scope, principal, fingerprint, on_conflict,
-            conflict_wait, on_unknown, release, unknown, retention, tombstone, unknown_retention,
+            conflict_wait, on_unknown, reconcile, release, unknown, retention, tombstone, unknown_retention,
             lease, max_request_body, max_response_body, max_buffered, on_store_down,
             on_late_retry, dialect, replay_status, problem_base, opt_out_header,
         )

@@ -1,18 +1,20 @@
 //! From the file to what the program uses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Admin, Config, ConfigError, Route, Server, StoreConfig, Telemetry, Upstream,
     raw::{
         Body, Conflict, DialectName, LateRetry, LogFormat, Raw, RawAdmin, RawIdempotency,
-        RawServer, RawStore, RawTelemetry, RawUpstream, StoreDown, Unknown,
+        RawMatcher, RawReconcile, RawServer, RawStore, RawTelemetry, RawUpstream, StoreDown,
+        Unknown,
     },
     values::{Network, Text},
 };
 use crate::engine::{
     key::KeySource,
     policy::{BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
+    reconcile::{Matcher, Reconcile},
 };
 
 impl Config {
@@ -42,20 +44,14 @@ impl Config {
                     &format!("`{path}` has a route already; the second would never be reached"),
                 ));
             }
-            routes.push(Route {
-                path,
-                host,
-                upstream: self::upstream(&name, own.upstream.over(&upstream))?,
-                policy: policy(&name, own.idempotency.over(&idempotency))?,
-            });
+            let upstream = self::upstream(&name, own.upstream.over(&upstream))?;
+            let policy = policy(&name, own.idempotency.over(&idempotency), &upstream)?;
+            routes.push(Route { path, host, upstream, policy });
         }
         if !routes.iter().any(|route| route.path == "/" && route.host.is_none()) {
-            routes.push(Route {
-                path: "/".to_owned(),
-                host: None,
-                upstream: self::upstream("", upstream)?,
-                policy: policy("", idempotency)?,
-            });
+            let upstream = self::upstream("", upstream)?;
+            let policy = policy("", idempotency, &upstream)?;
+            routes.push(Route { path: "/".to_owned(), host: None, upstream, policy });
         }
         Ok(Self {
             server: self::server(server)?,
@@ -143,13 +139,18 @@ fn telemetry(raw: RawTelemetry) -> Telemetry {
 }
 
 /// The policy of a route; `None` when the gate is switched off there.
-fn policy(route: &str, raw: RawIdempotency) -> Result<Option<Arc<Policy>>, ConfigError> {
+fn policy(
+    route: &str,
+    raw: RawIdempotency,
+    upstream: &Upstream,
+) -> Result<Option<Arc<Policy>>, ConfigError> {
     let setting = |name: &str| in_route(route, &format!("idempotency.{name}"));
     if raw.enabled == Some(false) {
         return Ok(None);
     }
     let default = Policy::default();
-    let conflict_wait = raw.conflict_wait.map_or(std::time::Duration::from_secs(30), |span| span.0);
+    let conflict_wait = raw.conflict_wait.map_or(Duration::from_secs(30), |span| span.0);
+    let lease = raw.lease.map_or(default.lease, |span| span.0);
     let fingerprint = raw.fingerprint.unwrap_or_default();
     let policy = Policy {
         keys: raw.keys.map_or(default.keys, plain::<KeySource>),
@@ -173,13 +174,23 @@ fn policy(route: &str, raw: RawIdempotency) -> Result<Option<Arc<Policy>>, Confi
             None => default.on_unknown,
             Some(Unknown::Hold) => OnUnknown::Hold,
             Some(Unknown::Retry) => OnUnknown::Retry,
+            Some(Unknown::Reconcile) => {
+                let settings = raw.reconcile.ok_or_else(|| {
+                    ConfigError::setting(
+                        &setting("reconcile"),
+                        "is missing; on_unknown = \"reconcile\" needs request, executed and not_executed",
+                    )
+                })?;
+                OnUnknown::Reconcile(Arc::new(reconcile(&setting, settings, upstream, lease)?))
+            }
         },
         release: raw.release.map_or(default.release, |list| list.iter().map(|s| s.0).collect()),
         unknown: raw.unknown.map_or(default.unknown, |list| list.iter().map(|s| s.0).collect()),
         retention: raw.retention.map_or(default.retention, |span| span.0),
         tombstone: raw.tombstone.map_or(default.tombstone, |span| span.0),
         unknown_retention: raw.unknown_retention.map_or(default.unknown_retention, |span| span.0),
-        lease: raw.lease.map_or(default.lease, |span| span.0),
+        lease,
+        response_timeout: Some(upstream.response_timeout),
         max_request_body: raw.max_request_body.map_or(default.max_request_body, |size| size.0),
         max_response_body: raw.max_response_body.map_or(default.max_response_body, |size| size.0),
         on_store_down: match raw.on_store_down {
@@ -207,6 +218,44 @@ fn policy(route: &str, raw: RawIdempotency) -> Result<Option<Arc<Policy>>, Confi
     Ok(Some(Arc::new(policy)))
 }
 
+/// How a route asks its backend.
+fn reconcile(
+    setting: &dyn Fn(&str) -> String,
+    raw: RawReconcile,
+    upstream: &Upstream,
+    lease: Duration,
+) -> Result<Reconcile, ConfigError> {
+    let matcher = |name: &str, raw: RawMatcher| {
+        let setting = setting(&format!("reconcile.{name}"));
+        if raw.status.is_empty() {
+            return Err(ConfigError::setting(&setting, "needs at least one status"));
+        }
+        match &raw.json {
+            Some(pointer) if !pointer.starts_with('/') => Err(ConfigError::setting(
+                &setting,
+                &format!("`{pointer}` is not a JSON pointer; it begins with a slash"),
+            )),
+            None if raw.equals.is_some() => {
+                Err(ConfigError::setting(&setting, "`equals` needs `json` to say where"))
+            }
+            _ => Ok(Matcher {
+                status: raw.status.iter().map(|status| status.0).collect(),
+                json: raw.json,
+                equals: raw.equals,
+            }),
+        }
+    };
+    // As long as a dispatch can take: the claim's lease, a connection, a response.
+    let quiet = upstream.connect_timeout + upstream.response_timeout + lease;
+    Ok(Reconcile {
+        request: raw.request.0,
+        executed: matcher("executed", raw.executed)?,
+        not_executed: matcher("not_executed", raw.not_executed)?,
+        quiescence: raw.quiescence.map_or(quiet, |span| span.0),
+        timeout: raw.timeout.map_or(Duration::from_secs(10), |span| span.0),
+    })
+}
+
 fn check(policy: &Policy, setting: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
     const MANAGEABLE: [&str; 4] = ["POST", "PATCH", "PUT", "DELETE"];
     if let Some(method) = policy.methods.iter().find(|m| !MANAGEABLE.contains(&m.as_str())) {
@@ -221,7 +270,7 @@ fn check(policy: &Policy, setting: &dyn Fn(&str) -> String) -> Result<(), Config
             "names no source; leave it out for header:Idempotency-Key, or set enabled = false",
         ));
     }
-    if policy.lease < std::time::Duration::from_millis(100) {
+    if policy.lease < Duration::from_millis(100) {
         return Err(ConfigError::setting(&setting("lease"), "must be at least 100ms"));
     }
     for (name, value) in

@@ -16,7 +16,7 @@
 //! understanding the rest ([`FENCE`]). Protobuf fields may be added; a version
 //! changes only when old readers would misread.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -57,9 +57,9 @@ pub enum CodecError {
     Damaged(&'static str),
 }
 
-/// Writes a record.
+/// Writes a record that is kept for `kept`.
 #[must_use]
-pub fn encode(record: &Record) -> Encoded {
+pub fn encode(record: &Record, kept: Duration) -> Encoded {
     let mut response = None;
     let (state, body) = match record {
         Record::Pending(pending) => (
@@ -104,7 +104,8 @@ pub fn encode(record: &Record) -> Encoded {
             },
         ),
     };
-    let body = Head { state: state as i32, ..body };
+    let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let body = Head { state: state as i32, kept, ..body };
     let fence = record.fence();
     let mut head = Vec::with_capacity(FENCE.end + 2 + body.encoded_len());
     head.put_u8(VERSION);
@@ -134,6 +135,18 @@ pub fn decode_fence(head: &[u8]) -> Result<Fence, CodecError> {
         token: Token(token.try_into().expect("split at 16")),
         revision: u32::from_be_bytes(revision.try_into().expect("20 - 16 bytes")),
     })
+}
+
+/// Reads who wrote a head, and how long ago, from the time that the store still
+/// keeps it. A head that does not say how long it is kept reads as just written,
+/// which proves nothing.
+///
+/// # Errors
+/// [`CodecError`] when the bytes are cut short, damaged, or of a later version.
+pub fn decode_age(head: &[u8], left: Duration) -> Result<(Fence, Duration), CodecError> {
+    let fence = decode_fence(head)?;
+    let body: Head = message(&head[FENCE.end..])?;
+    Ok((fence, Duration::from_millis(body.kept).saturating_sub(left)))
 }
 
 /// Reads a record. A done head whose `response` is gone is an expired record.
@@ -293,6 +306,10 @@ struct Head {
     until: u64,
     #[prost(uint32, tag = "7")]
     reason: u32,
+    /// How long the record is kept, in milliseconds. A store that knows the time
+    /// left knows the record's age by its own clock.
+    #[prost(uint64, tag = "8")]
+    kept: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -77,14 +77,16 @@ fn records() -> impl Strategy<Value = Record> {
 proptest! {
     #[test]
     fn records_round_trip(record in records()) {
-        let encoded = encode(&record);
+        let encoded = encode(&record, Duration::from_millis(77));
         prop_assert_eq!(decode_fence(&encoded.head).unwrap(), record.fence());
+        let age = decode_age(&encoded.head, Duration::from_millis(70)).unwrap();
+        prop_assert_eq!(age, (record.fence(), Duration::from_millis(7)));
         prop_assert_eq!(decode(&encoded.head, encoded.response).unwrap(), record);
     }
 
     #[test]
     fn a_summary_is_that_of_the_record(record in records()) {
-        let encoded = encode(&record);
+        let encoded = encode(&record, Duration::from_millis(77));
         let there = encoded.response.is_some();
         prop_assert_eq!(decode_summary(&encoded.head, there).unwrap(), Summary::of(&record));
         let gone = decode(&encoded.head, None).unwrap();
@@ -93,7 +95,7 @@ proptest! {
 
     #[test]
     fn every_truncation_is_refused(record in records()) {
-        let Encoded { head, response } = encode(&record);
+        let Encoded { head, response } = encode(&record, Duration::from_millis(77));
         for end in 0..head.len() {
             prop_assert!(decode(&head[..end], response.clone()).is_err());
         }
@@ -119,7 +121,7 @@ fn a_response_that_is_gone_leaves_a_tombstone() {
         retained_until: Timestamp(9),
         response: Recorded::StatusOnly(StatusCode::OK),
     };
-    let encoded = encode(&Record::Done(Arc::new(done.clone())));
+    let encoded = encode(&Record::Done(Arc::new(done.clone())), Duration::from_secs(172_800));
     assert_eq!(decode(&encoded.head, None), Ok(Record::Expired(done.tombstone())));
     assert!(encoded.head.len() < 80, "a tombstone stays small: {}", encoded.head.len());
 }

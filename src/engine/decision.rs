@@ -28,6 +28,8 @@ use crate::mutants::{Mutant, is_active};
 pub enum Decision {
     /// Replace the record with this fence by a claim of one's own, then dispatch.
     TakeOver(Fence, Because),
+    /// Ask the backend what became of the record with this fence.
+    Reconcile(Fence, Refusal),
     /// Answer with the recorded response.
     Replay(Replay),
     /// Wait for the owner.
@@ -40,9 +42,16 @@ pub enum Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
     /// Policy `retry` dispatches an unknown outcome again.
-    Retry,
+    Retry {
+        /// Since when it is unknown.
+        since: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
     /// Policy `execute` runs a late retry as new.
     LateRetry,
+    /// A lookup after the quiescence proved that nothing was executed.
+    NotExecuted,
 }
 
 /// A recorded response that can be sent.
@@ -115,7 +124,7 @@ pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timesta
             OnConflict::Reject => Decision::Refuse(Refusal::KeyInUse),
         },
         Record::Pending(pending) if is_active(Mutant::ExpiredLeaseIsFree) => {
-            Decision::TakeOver(pending.fence, Because::Retry)
+            Decision::TakeOver(pending.fence, Because::LateRetry)
         }
         Record::Pending(pending) => {
             unknown(pending.fence, pending.lease_until, Reason::OwnerLost, policy)
@@ -135,9 +144,11 @@ pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timesta
 }
 
 fn unknown(fence: Fence, since: Timestamp, reason: Reason, policy: &Policy) -> Decision {
+    let refusal = Refusal::OutcomeUnknown { since, reason };
     match policy.on_unknown {
-        OnUnknown::Hold => Decision::Refuse(Refusal::OutcomeUnknown { since, reason }),
-        OnUnknown::Retry => Decision::TakeOver(fence, Because::Retry),
+        OnUnknown::Hold => Decision::Refuse(refusal),
+        OnUnknown::Retry => Decision::TakeOver(fence, Because::Retry { since, reason }),
+        OnUnknown::Reconcile(_) => Decision::Reconcile(fence, refusal),
     }
 }
 

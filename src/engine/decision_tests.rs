@@ -4,7 +4,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    super::record::{Pending, Token, Tombstone, Unknown},
+    super::{
+        reconcile::{Matcher, Reconcile},
+        record::{Pending, Token, Tombstone, Unknown},
+    },
     *,
 };
 
@@ -67,15 +70,27 @@ fn every_record() -> Vec<Record> {
     ]
 }
 
+fn reconcile() -> Policy {
+    let matcher = |status| Matcher { status: vec![status], json: None, equals: None };
+    let reconcile = Reconcile {
+        request: "GET /p/{key}".parse().unwrap(),
+        executed: matcher(StatusCode::OK),
+        not_executed: matcher(StatusCode::NOT_FOUND),
+        quiescence: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    Policy { on_unknown: OnUnknown::Reconcile(Arc::new(reconcile)), ..Policy::default() }
+}
+
 fn every_policy() -> Vec<Policy> {
     let mut policies = Vec::new();
     for on_conflict in [OnConflict::Reject, OnConflict::Wait(Duration::from_secs(1))] {
-        for on_unknown in [OnUnknown::Hold, OnUnknown::Retry] {
+        for on_unknown in [OnUnknown::Hold, OnUnknown::Retry, reconcile().on_unknown] {
             for on_late_retry in [OnLateRetry::Refuse, OnLateRetry::Execute] {
                 for dialect in [Dialect::Ietf, Dialect::Stripe] {
                     policies.push(Policy {
                         on_conflict,
-                        on_unknown,
+                        on_unknown: on_unknown.clone(),
                         on_late_retry,
                         dialect,
                         ..Policy::default()
@@ -108,7 +123,7 @@ fn hold_never_takes_over_what_may_have_run() {
         for record in every_record() {
             let decision = decide(&record, MINE, &policy, NOW);
             assert!(
-                !matches!(decision, Decision::TakeOver(_, Because::Retry)),
+                !matches!(decision, Decision::TakeOver(_, Because::Retry { .. })),
                 "{record:?} {decision:?}"
             );
             if let Decision::TakeOver(..) = decision {
@@ -149,8 +164,14 @@ fn the_rows_that_a_policy_changes() {
         Policy { on_conflict: OnConflict::Wait(Duration::from_secs(1)), ..Policy::default() };
     assert_eq!(decide(&pending(2_000), MINE, &wait, NOW), Decision::Wait);
     let retry = Policy { on_unknown: OnUnknown::Retry, ..Policy::default() };
+    let again = |since, reason| {
+        Decision::TakeOver(FENCE, Because::Retry { since: Timestamp(since), reason })
+    };
+    assert_eq!(decide(&pending(999), MINE, &retry, NOW), again(999, Reason::OwnerLost));
+    assert_eq!(decide(&unknown(), MINE, &retry, NOW), again(7, Reason::Reset));
     for record in [pending(999), unknown()] {
-        assert_eq!(decide(&record, MINE, &retry, NOW), Decision::TakeOver(FENCE, Because::Retry));
+        let decision = decide(&record, MINE, &reconcile(), NOW);
+        assert!(matches!(decision, Decision::Reconcile(FENCE, _)), "{decision:?}");
     }
     let stripe = Policy { dialect: Dialect::Stripe, ..Policy::default() };
     assert_eq!(

@@ -288,7 +288,7 @@ fn nominated(name: &HeaderName, head: &Parts) -> bool {
     })
 }
 
-fn in_json(pointer: &str, body: &[u8]) -> Option<String> {
+pub(super) fn in_json(pointer: &str, body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
     match document.pointer(pointer)? {
         serde_json::Value::String(text) => Some(text.clone()),

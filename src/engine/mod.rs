@@ -15,6 +15,7 @@
 //! | [`codec`] | how is that written down? |
 //! | [`decision`] | given what the store holds, what happens to this request? |
 //! | [`outcome`] | given what was seen of the upstream, what becomes of the key? |
+//! | [`reconcile`] | how is the backend asked, and what does its answer prove? |
 //! | [`problem`] | how is a refusal worded? |
 
 mod canonical;
@@ -27,4 +28,5 @@ pub mod key;
 pub mod outcome;
 pub mod policy;
 pub mod problem;
+pub mod reconcile;
 pub mod record;

@@ -1,10 +1,13 @@
 //! What a route wants, resolved: nothing in here is validated again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Method, StatusCode, header::AUTHORIZATION};
 
-use super::{facet::Facet, key::KeySource};
+use super::{facet::Facet, key::KeySource, reconcile::Reconcile};
+
+/// The base of problem types, unless a policy has its own.
+pub const PROBLEM_BASE: &str = "https://oncegate.dev/problems";
 
 /// The policy of one route.
 ///
@@ -57,6 +60,10 @@ pub struct Policy {
     /// How long a claim counts as alive without a word from its owner; renewed
     /// every third of it.
     pub lease: Duration,
+    /// How long the caller waits for a response to begin. Then the outcome is
+    /// unknown, and a response that still comes is recorded. `None` leaves it to the
+    /// inner service.
+    pub response_timeout: Option<Duration>,
     /// The longest request body of a keyed request, in bytes.
     pub max_request_body: usize,
     /// The longest response body that is recorded, in bytes.
@@ -104,13 +111,14 @@ impl Default for Policy {
             tombstone: 24 * HOUR,
             unknown_retention: 7 * 24 * HOUR,
             lease: Duration::from_secs(30),
+            response_timeout: None,
             max_request_body: 1 << 20,
             max_response_body: 1 << 20,
             on_store_down: OnStoreDown::Refuse,
             on_late_retry: OnLateRetry::Refuse,
             dialect: Dialect::Ietf,
             replay_status: None,
-            problem_base: "https://oncegate.dev/problems".to_owned(),
+            problem_base: PROBLEM_BASE.to_owned(),
             opt_out_header: HeaderName::from_static("idempotency-store"),
         }
     }
@@ -137,12 +145,14 @@ pub enum OnConflict {
 }
 
 /// What a retry gets while the outcome is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OnUnknown {
     /// 409: never a second execution.
     Hold,
     /// Dispatched again, for backends that deduplicate by the forwarded key.
     Retry,
+    /// The backend is asked, and what it says decides.
+    Reconcile(Arc<Reconcile>),
 }
 
 /// What a keyed request gets when the store does not answer.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     decision::Refusal,
     key::KeyError,
-    policy::{Dialect, Policy},
+    policy::{Dialect, PROBLEM_BASE, Policy},
     record::{Reason, Timestamp},
 };
 
@@ -128,6 +128,13 @@ pub struct Style<'a> {
     pub dialect: Dialect,
     /// The base of problem types.
     pub base: &'a str,
+}
+
+/// The style of the default policy.
+impl Default for Style<'_> {
+    fn default() -> Self {
+        Self { dialect: Dialect::Ietf, base: PROBLEM_BASE }
+    }
 }
 
 impl<'a> From<&'a Policy> for Style<'a> {

@@ -16,7 +16,7 @@ use crate::engine::{
     decision::{Refusal, Replay},
     policy::{Dialect, Policy},
     problem::Problem,
-    record::{StoredResponse, Timestamp},
+    record::{Done, Recorded, StoredResponse, Timestamp},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -44,6 +44,8 @@ pub enum Outcome {
     Missing,
     /// The outcome is not known, or a retry was told so.
     Unknown,
+    /// Learnt by asking the backend.
+    Reconciled,
     /// Refused: the recorded response has expired.
     LateRetry,
     /// Nothing was sent: the upstream could not be reached.
@@ -60,7 +62,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Executed,
         Self::Replayed,
         Self::Waited,
@@ -69,6 +71,7 @@ impl Outcome {
         Self::Invalid,
         Self::Missing,
         Self::Unknown,
+        Self::Reconciled,
         Self::LateRetry,
         Self::Unreachable,
         Self::Released,
@@ -89,6 +92,7 @@ impl Outcome {
             Self::Invalid => "invalid",
             Self::Missing => "missing",
             Self::Unknown => "unknown",
+            Self::Reconciled => "reconciled",
             Self::LateRetry => "late_retry",
             Self::Unreachable => "unreachable",
             Self::Released => "released",
@@ -156,6 +160,18 @@ impl Voice {
         let mut answer = assemble(status, headers, body, trailers);
         mark_first(answer.headers_mut(), stored);
         self.finish(answer, Outcome::Executed)
+    }
+
+    /// What the backend said when it was asked.
+    pub(crate) fn reconciled<R>(&self, done: &Done) -> Response<ResponseBody<R>> {
+        let Recorded::Whole(response) = &done.response else {
+            return self
+                .refuse(Problem::Refused(Refusal::ResponseNotStored(done.response.status())));
+        };
+        let StoredResponse { status, headers, body, trailers } = response.clone();
+        let mut answer = assemble(status, headers, body, trailers);
+        mark_first(answer.headers_mut(), Stored::Yes);
+        self.finish(answer, Outcome::Reconciled)
     }
 
     /// A first answer whose body goes on after its head.

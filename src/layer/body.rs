@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +13,14 @@ use http_body_util::BodyExt as _;
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
-use super::budget::{Budget, Permit};
-use crate::{BoxError, engine::problem::Problem};
+use super::{
+    budget::{Budget, Permit},
+    evidence::UpstreamError,
+};
+use crate::{
+    BoxError,
+    engine::problem::{Fault, Problem},
+};
 
 /// How many frames of a live body wait for a slow client.
 const LIVE_FRAMES: usize = 16;
@@ -96,12 +103,41 @@ pin_project! {
     enum Outbound<R> {
         Passing { #[pin] body: R },
         Whole { whole: Whole },
-        Live { frames: mpsc::Receiver<Result<Frame<Bytes>, BoxError>> },
+        Live { frames: mpsc::Receiver<Piece> },
     }
 }
 
-/// The sending end of a live body.
-pub(crate) type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+/// A piece of a live body.
+#[derive(Debug)]
+enum Piece {
+    Frame(Frame<Bytes>),
+    End,
+}
+
+/// The sending end of a live body. Dropping it before [`end`](Self::end) breaks the
+/// body off, so that nobody takes a part for the whole.
+#[derive(Debug)]
+pub(crate) struct Frames(Option<mpsc::Sender<Piece>>);
+
+impl Frames {
+    /// Hands on a frame. A client that takes nothing for longer than `patience` is
+    /// given up; false says that nobody reads any more.
+    pub(crate) async fn send(&mut self, frame: Frame<Bytes>, patience: Duration) -> bool {
+        if let Some(sender) = &self.0
+            && sender.send_timeout(Piece::Frame(frame), patience).await.is_err()
+        {
+            self.0 = None;
+        }
+        self.0.is_some()
+    }
+
+    /// Ends the body as complete.
+    pub(crate) async fn end(self, patience: Duration) {
+        if let Some(sender) = self.0 {
+            let _ = sender.send_timeout(Piece::End, patience).await;
+        }
+    }
+}
 
 impl<R> ResponseBody<R> {
     /// A body that is streamed as it comes.
@@ -116,7 +152,7 @@ impl<R> ResponseBody<R> {
     /// A body whose frames come from a task that goes on without its reader.
     pub(crate) fn live() -> (Frames, Self) {
         let (sender, frames) = mpsc::channel(LIVE_FRAMES);
-        (sender, Self { inner: Outbound::Live { frames } })
+        (Frames(Some(sender)), Self { inner: Outbound::Live { frames } })
     }
 }
 
@@ -135,7 +171,11 @@ where
         match self.project().inner.project() {
             OutboundProj::Passing { body } => body.poll_frame(cx).map_err(Into::into),
             OutboundProj::Whole { whole } => Poll::Ready(whole.next().map(Ok)),
-            OutboundProj::Live { frames } => Poll::Ready(ready!(frames.poll_recv(cx))),
+            OutboundProj::Live { frames } => Poll::Ready(match ready!(frames.poll_recv(cx)) {
+                Some(Piece::Frame(frame)) => Some(Ok(frame)),
+                Some(Piece::End) => None,
+                None => Some(Err(UpstreamError::sent(Fault::Incomplete).into())),
+            }),
         }
     }
 
@@ -195,6 +235,13 @@ pub(crate) struct Buffered {
     pub(crate) bytes: Bytes,
     trailers: Option<HeaderMap>,
     permit: Permit,
+}
+
+impl Buffered {
+    /// No body.
+    pub(crate) fn empty(budget: &Budget) -> Self {
+        Self { bytes: Bytes::new(), trailers: None, permit: budget.permit() }
+    }
 }
 
 /// Reads a request body whole, within the route's limit and the process's budget.

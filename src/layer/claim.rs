@@ -3,7 +3,9 @@
 //! 1. A claim renews its lease while its work runs ([`Claim::hold`]).
 //! 2. It ends in exactly one way: [`Claim::settle`]. If the store does not take
 //!    the ending, a tracked task goes on trying for as long as a lease.
-//! 3. Dropping it unsettled (a panic) gives it up: the outcome is unknown.
+//! 3. Until then it may be given up ([`Claim::give_up`]): the outcome is unknown to
+//!    everybody, and a late result of the same owner still settles it.
+//! 4. Dropping it unsettled (a panic) gives it up for good.
 //!
 //! Nothing else changes a record after its claim.
 
@@ -25,6 +27,7 @@ use super::{
 };
 use crate::{
     engine::{
+        decision::Because,
         fingerprint::Fingerprint,
         policy::Policy,
         record::{
@@ -50,8 +53,13 @@ pub(crate) struct Claim {
 struct Held {
     gate: Gate,
     policy: Arc<Policy>,
-    lead: Lead,
+    key: StoreKey,
+    /// `None` once it was given up: others may look for themselves.
+    lead: Option<Lead>,
     pending: Pending,
+    /// An unknown outcome that was taken over. If this dispatch was not executed,
+    /// that is what is still true.
+    before: Option<(Timestamp, Reason)>,
     revision: AtomicU32,
     /// When the claim or its last renewal was asked for.
     asked: Instant,
@@ -110,7 +118,17 @@ impl Claim {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
         lead.show(View::Seen(Record::Pending(local)));
         let revision = AtomicU32::new(pending.fence.revision);
-        Self { held: Some(Held { gate: gate.clone(), policy, lead, pending, revision, asked }) }
+        let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
+        let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
+        Self { held: Some(held) }
+    }
+
+    /// The same for a key that was taken over.
+    pub(crate) fn instead_of(mut self, because: Because) -> Self {
+        if let (Because::Retry { since, reason }, Some(held)) = (because, &mut self.held) {
+            held.before = Some((since, reason));
+        }
+        self
     }
 
     /// Runs `work` and renews the lease every third of it. `None` when the gate
@@ -139,15 +157,35 @@ impl Claim {
         matches!(held.renew().await, Ok(Write::Applied))
     }
 
+    /// Tells everybody that the outcome is unknown, and keeps the right to settle it.
+    pub(crate) async fn give_up(&mut self, reason: Reason) {
+        let Some(held) = &mut self.held else { return };
+        let record = held.record(Ending::Unknown(reason));
+        // Without its lead the claim is not renewed either.
+        let lead = held.lead.take();
+        match (held.write(&record).await, lead, record) {
+            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Seen(record)),
+            (Ok(_), ..) => {}
+            (Err(error), ..) => {
+                // The lease says the same a little later.
+                tracing::warn!(key = %held.key, %error, "an unknown outcome was not recorded");
+            }
+        }
+    }
+
     /// Ends the claim.
     pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
         let Some(held) = self.held.take() else { return Settled::Fenced };
+        if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
+            // It was given up, and nothing has come since.
+            return Settled::Now;
+        }
         let record = held.record(ending);
         match held.write(&record).await {
             Ok(Write::Applied) => held.settled(record),
             Ok(Write::Fenced) => held.fenced(),
             Err(error) => {
-                tracing::warn!(key = %held.lead.key(), %error, "the end of a claim was not recorded; trying again in the background");
+                tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
                 let gate = held.gate.clone();
                 gate.spawn(held.settle_later(record));
                 Settled::Later
@@ -162,8 +200,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            tracing::error!(key = %held.lead.key(), "an exchange ended without a word; its outcome is unknown");
+        if let Some(held) = self.held.take().filter(|held| held.lead.is_some()) {
+            tracing::error!(key = %held.key, "an exchange ended without a word; its outcome is unknown");
             let record = held.record(Ending::Unknown(Reason::OwnerLost));
             let gate = held.gate.clone();
             gate.spawn(held.settle_later(record));
@@ -183,16 +221,13 @@ impl Held {
         let now = self.gate.now();
         let fence = self.next_fence();
         let Pending { fingerprint, ref node, started, .. } = self.pending;
+        let unknown = |(since, reason)| {
+            let node = Arc::clone(node);
+            Record::Unknown(Unknown { fence, fingerprint, node, started, since, reason })
+        };
         match ending {
-            Ending::Released => None,
-            Ending::Unknown(reason) => Some(Record::Unknown(Unknown {
-                fence,
-                fingerprint,
-                node: Arc::clone(node),
-                started,
-                since: now,
-                reason,
-            })),
+            Ending::Released => self.before.map(unknown),
+            Ending::Unknown(reason) => Some(unknown((now, reason))),
             Ending::Done(response) => Some(Record::Done(Arc::new(Done {
                 fence,
                 fingerprint,
@@ -204,7 +239,7 @@ impl Held {
     }
 
     async fn write(&self, record: &Option<Record>) -> Result<Write, StoreError> {
-        let (store, key) = (self.gate.store(), self.lead.key());
+        let (store, key) = (self.gate.store(), &self.key);
         match record {
             None => {
                 let revision = self.revision.load(Ordering::Relaxed);
@@ -239,7 +274,7 @@ impl Held {
     /// again: the lease is about liveness, never about safety.
     async fn renewals(&self) -> std::convert::Infallible {
         let mut pause = self.policy.lease / 3;
-        if is_active(Mutant::NoRenewal) {
+        if is_active(Mutant::NoRenewal) || self.lead.is_none() {
             std::future::pending::<()>().await;
         }
         loop {
@@ -247,11 +282,11 @@ impl Held {
             match self.renew().await {
                 Ok(Write::Applied) => pause = self.policy.lease / 3,
                 Ok(Write::Fenced) => {
-                    tracing::warn!(key = %self.lead.key(), "the claim was taken over while its request ran");
+                    tracing::warn!(key = %self.key, "the claim was taken over while its request ran");
                     std::future::pending::<()>().await;
                 }
                 Err(error) => {
-                    tracing::warn!(key = %self.lead.key(), %error, "a lease was not renewed; trying again");
+                    tracing::warn!(key = %self.key, %error, "a lease was not renewed; trying again");
                     pause = (self.policy.lease / 12).min(MAX_PAUSE);
                 }
             }
@@ -260,17 +295,17 @@ impl Held {
 
     fn settled(self, record: Option<Record>) -> Settled {
         if let Some(Record::Done(done)) = &record {
-            self.gate.cache().insert(*self.lead.key(), Arc::clone(done));
+            self.gate.cache().insert(self.key, Arc::clone(done));
         }
         // Without a last view the followers look anew: the key is free.
-        if let Some(record) = record {
-            self.lead.finish(View::Seen(record));
+        if let (Some(record), Some(lead)) = (record, self.lead) {
+            lead.finish(View::Seen(record));
         }
         Settled::Now
     }
 
     fn fenced(self) -> Settled {
-        tracing::warn!(key = %self.lead.key(), "the end of a claim came too late; the key was taken over");
+        tracing::warn!(key = %self.key, "the end of a claim came too late; the key was taken over");
         Settled::Fenced
     }
 
@@ -281,7 +316,7 @@ impl Held {
         loop {
             match self.write(&record).await {
                 Ok(Write::Applied) => {
-                    tracing::info!(key = %self.lead.key(), "the end of a claim was recorded late");
+                    tracing::info!(key = %self.key, "the end of a claim was recorded late");
                     self.settled(record);
                     return;
                 }
@@ -290,7 +325,7 @@ impl Held {
                     return;
                 }
                 Err(error) if Instant::now() + pause >= until => {
-                    tracing::error!(key = %self.lead.key(), %error, "the end of a claim could not be recorded; its outcome counts as unknown");
+                    tracing::error!(key = %self.key, %error, "the end of a claim could not be recorded; its outcome counts as unknown");
                     return;
                 }
                 Err(_) => {}

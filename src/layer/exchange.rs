@@ -4,14 +4,14 @@
 //! leads for a key goes on in a task of its own ([`Exchange::lead`]), so a client
 //! that leaves changes nothing: the exchange is finished and recorded.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tokio::{
     sync::{oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tower::{Service, ServiceExt as _};
 
@@ -22,13 +22,14 @@ use super::{
     elsewhere,
     evidence::UpstreamError,
     gate::Gate,
+    reconcile::Learnt,
     recording,
     waiters::{Lead, Place, View},
 };
 use crate::{
     BoxError,
     engine::{
-        decision::{Decision, Refusal, decide},
+        decision::{Because, Decision, Refusal, decide},
         fingerprint::Fingerprint,
         outcome::{Evidence, Verdict, classify},
         policy::{OnConflict, OnStoreDown, Policy},
@@ -69,6 +70,10 @@ enum Seen {
     StoreDown,
 }
 
+/// After a response is overdue it may still take this many times as long to be
+/// recorded.
+pub(crate) const LATE: u32 = 4;
+
 type Reply<S, R> = oneshot::Sender<Led<S, R>>;
 
 impl<S> Exchange<S> {
@@ -76,7 +81,7 @@ impl<S> Exchange<S> {
     /// leading.
     pub(crate) async fn answer<B, R>(mut self) -> Response<ResponseBody<R>>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: Send + 'static,
@@ -112,7 +117,9 @@ impl<S> Exchange<S> {
                 Seen::Decided(Decision::Refuse(refusal)) => {
                     return self.voice.refuse(Problem::Refused(refusal));
                 }
-                Seen::Decided(Decision::TakeOver(..) | Decision::Wait) => {}
+                Seen::Decided(
+                    Decision::TakeOver(..) | Decision::Reconcile(..) | Decision::Wait,
+                ) => {}
             }
         }
     }
@@ -123,14 +130,14 @@ impl<S> Exchange<S> {
         match decide(&Record::Done(done), self.print, &self.voice.policy, now) {
             Decision::Replay(replay) => Some(self.voice.replay(&replay, false, now)),
             Decision::Refuse(refusal) => Some(self.voice.refuse(Problem::Refused(refusal))),
-            Decision::TakeOver(..) | Decision::Wait => None,
+            Decision::TakeOver(..) | Decision::Reconcile(..) | Decision::Wait => None,
         }
     }
 
     /// Leads in a task that the client cannot cancel. A panic in it goes on here.
     async fn lead_in_task<B, R>(self, lead: Lead) -> Led<S, R>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: Send + 'static,
@@ -155,7 +162,7 @@ impl<S> Exchange<S> {
     /// Claims the key, and does what the store's answer asks for.
     async fn lead<B, R>(self, lead: Lead, reply: Reply<S, R>)
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: Send + 'static,
@@ -181,7 +188,7 @@ impl<S> Exchange<S> {
                 }
                 Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
             };
-            match decide(&held, self.print, &policy, self.gate.now()) {
+            let (expect, because) = match decide(&held, self.print, &policy, self.gate.now()) {
                 Decision::Replay(replay) => {
                     let _ =
                         reply.send(Led::Answer(self.voice.replay(&replay, false, self.gate.now())));
@@ -201,21 +208,46 @@ impl<S> Exchange<S> {
                     let _ = reply.send(Led::Follow(self, view));
                     return elsewhere::poll(gate, lead).await;
                 }
-                Decision::TakeOver(expect, because) => {
-                    let swap = store.swap(&self.key, expect, &record, policy.keep_open()).await;
-                    match swap {
-                        Ok(Write::Applied) => {
-                            tracing::info!(key = %self.key, ?because, "a key was taken over");
-                            let claim = Claim::new(&self.gate, policy, lead, pending, asked);
-                            return self.execute(claim, reply).await;
+                Decision::TakeOver(expect, because) => (expect, because),
+                Decision::Reconcile(expect, refusal) => {
+                    match self.inquiry().learn(expect, pending.fence).await {
+                        Ok(Learnt::NotExecuted) => (expect, Because::NotExecuted),
+                        Ok(Learnt::Executed(done)) => {
+                            let answer = self.voice.reconciled(&done);
+                            let _ = reply.send(Led::Answer(answer));
+                            self.gate.cache().insert(self.key, Arc::clone(&done));
+                            return lead.finish(View::Seen(Record::Done(done)));
                         }
-                        // Somebody was faster; what he wrote decides.
-                        Ok(Write::Fenced) => {}
+                        Ok(Learnt::Nothing) => {
+                            let problem = Problem::Refused(refusal);
+                            let _ = reply.send(Led::Answer(self.voice.refuse(problem)));
+                            return;
+                        }
+                        Ok(Learnt::Overtaken) => continue,
+                        // What was learnt may be recorded, so nothing is taken back.
                         Err(error) => {
-                            return self.not_claimed(lead, pending.fence, &error, reply).await;
+                            tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
+                            lead.finish(View::StoreDown);
+                            let _ = reply.send(Led::Answer(self.store_down().await));
+                            return;
                         }
                     }
                 }
+            };
+            // The time that a lookup took is not time of the lease.
+            let asked = Instant::now();
+            let pending = claim::intent(&self.gate, &policy, self.print, token);
+            let record = Record::Pending(pending.clone());
+            match store.swap(&self.key, expect, &record, policy.keep_open()).await {
+                Ok(Write::Applied) => {
+                    tracing::info!(key = %self.key, ?because, "a key was taken over");
+                    let claim =
+                        Claim::new(&self.gate, policy, lead, pending, asked).instead_of(because);
+                    return self.execute(claim, reply).await;
+                }
+                // Somebody was faster; what he wrote decides.
+                Ok(Write::Fenced) => {}
+                Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
             }
         }
     }
@@ -229,7 +261,7 @@ impl<S> Exchange<S> {
         error: &StoreError,
         reply: Reply<S, R>,
     ) where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: Send + 'static,
@@ -268,7 +300,7 @@ impl<S> Exchange<S> {
     }
 
     /// Dispatches once, and settles the claim by what came of it.
-    async fn execute<B, R>(self, claim: Claim, reply: Reply<S, R>)
+    async fn execute<B, R>(self, mut claim: Claim, reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
@@ -290,17 +322,32 @@ impl<S> Exchange<S> {
         let exchange = async {
             inner.oneshot(request).await.map_err(|error| UpstreamError::read(&*error.into()))
         };
-        let response = match claim.hold(exchange).await {
-            Some(Ok(response)) => response,
-            Some(Err((evidence, fault))) => {
-                let problem = fail(claim, &voice, evidence, fault).await;
-                let _ = reply.send(Led::Answer(voice.refuse(problem)));
-                return;
+        let mut exchange = pin!(exchange);
+        let mut reply = Some(reply);
+        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
+        let mut response = claim.hold(timeout(patience, &mut exchange)).await;
+        if let Some(Err(_)) = response {
+            // The caller is told now. Whatever still comes is recorded for his retry.
+            let problem = Problem::OutcomeUnknown { reason: Reason::Timeout };
+            claim.give_up(Reason::Timeout).await;
+            reply.take().map(|reply| reply.send(Led::Answer(voice.refuse(problem))));
+            response = claim.hold(timeout(patience.saturating_mul(LATE), &mut exchange)).await;
+        }
+        let answer = |answer| drop(reply.map(|reply| reply.send(Led::Answer(answer))));
+        let response = match response {
+            Some(Ok(Ok(response))) => response,
+            Some(Ok(Err((evidence, fault)))) => {
+                return answer(voice.refuse(fail(claim, &voice, evidence, fault).await));
+            }
+            Some(Err(_)) => {
+                return answer(voice.refuse(
+                    fail(claim, &voice, Evidence::TimedOut, Fault::ResponseTimeout).await,
+                ));
             }
             None => {
-                let problem = fail(claim, &voice, Evidence::Abandoned, Fault::Terminated).await;
-                let _ = reply.send(Led::Answer(voice.refuse(problem)));
-                return;
+                return answer(
+                    voice.refuse(fail(claim, &voice, Evidence::Abandoned, Fault::Terminated).await),
+                );
             }
         };
         let opted_out = response
@@ -308,7 +355,6 @@ impl<S> Exchange<S> {
             .get(&voice.policy.opt_out_header)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
         let evidence = Evidence::Answered { status: response.status(), opted_out };
-        let answer = |answer| drop(reply.send(Led::Answer(answer)));
         match classify(evidence, &voice.policy) {
             Verdict::Release => {
                 claim.settle(Ending::Released).await;
@@ -338,7 +384,8 @@ async fn follow(
             View::StoreDown => return Seen::StoreDown,
             View::Seen(record) => match decide(&record, print, policy, gate.now()) {
                 Decision::Wait => true,
-                Decision::TakeOver(..) => return Seen::Again,
+                // Only a leader acts on these, and there is one: his end frees the place.
+                Decision::TakeOver(..) | Decision::Reconcile(..) => false,
                 decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
                     return Seen::Decided(decision);
                 }
@@ -384,7 +431,7 @@ impl Drop for AbortOnDrop {
 
 /// How long a duplicate still waits for an owner.
 struct Patience {
-    limit: std::time::Duration,
+    limit: Duration,
     until: Option<Instant>,
     waited: bool,
 }
@@ -393,7 +440,7 @@ impl Patience {
     fn new(on_conflict: OnConflict) -> Self {
         let limit = match on_conflict {
             OnConflict::Wait(limit) => limit,
-            OnConflict::Reject => std::time::Duration::ZERO,
+            OnConflict::Reject => Duration::ZERO,
         };
         Self { limit, until: None, waited: false }
     }

@@ -22,6 +22,7 @@ mod exchange;
 mod gate;
 #[expect(clippy::module_inception, reason = "the folder is named after what it makes")]
 mod layer;
+mod reconcile;
 mod recording;
 mod service;
 mod waiters;
@@ -29,6 +30,8 @@ mod waiters;
 pub use answer::Outcome;
 pub use body::{RequestBody, ResponseBody};
 pub use evidence::UpstreamError;
+#[cfg(feature = "proxy")]
+pub(crate) use exchange::LATE;
 pub use gate::{Gate, GateBuilder};
 pub use layer::IdempotencyLayer;
 pub use service::{IdempotencyService, ResponseFuture};

@@ -6,6 +6,8 @@
 //! | longer than the policy records | its status | after that was recorded |
 //! | event stream, NDJSON, gRPC | whole, with its trailers | as it arrives; its end after it was recorded |
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response, header::CONTENT_TYPE, response};
 use http_body::{Body, Frame};
@@ -27,6 +29,10 @@ use crate::{
     },
     mutants::{Mutant, is_active},
 };
+
+/// How long a client of a live response may take nothing before it is left behind:
+/// a reader that stalls must not keep the key from being settled.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Records `response` and answers with it.
 pub(super) async fn record<R>(
@@ -134,22 +140,25 @@ where
         None
     }
 
-    /// Hands on what was read and all that follows. The outcome is settled.
-    async fn stream(mut self, frames: Frames, last: Bytes) {
+    /// Hands on what was read and all that follows. The outcome is settled, so a
+    /// slow client holds up nobody but himself.
+    async fn stream(mut self, mut frames: Frames, last: Bytes) {
         let read = std::mem::take(&mut self.gathered).into_bytes();
         for data in [read, last] {
-            if frames.send(Ok(Frame::data(data))).await.is_err() {
+            if !frames.send(Frame::data(data), Duration::MAX).await {
                 return;
             }
         }
         loop {
-            let frame = match self.body.frame().await {
-                None => return,
-                Some(frame) => frame.map_err(Into::into),
-            };
-            let broken = frame.is_err();
-            if frames.send(frame).await.is_err() || broken {
-                return;
+            match self.frame().await {
+                Ok(Some(frame)) => {
+                    if !frames.send(frame, Duration::MAX).await {
+                        return;
+                    }
+                }
+                Ok(None) => return frames.end(Duration::MAX).await,
+                // What breaks off here breaks off at the client.
+                Err(_) => return,
             }
         }
     }
@@ -163,7 +172,7 @@ where
         head: response::Parts,
         answer: impl FnOnce(Response<ResponseBody<R>>),
     ) {
-        let (frames, body) = ResponseBody::live();
+        let (mut frames, body) = ResponseBody::live();
         let recorded_head = without_connection(head.clone(), ());
         answer(voice.live(without_connection(head, body), Stored::No));
 
@@ -180,7 +189,7 @@ where
                             }) else {
                                 continue;
                             };
-                            let _ = frames.send(Ok(Frame::data(data.clone()))).await;
+                            frames.send(Frame::data(data.clone()), PATIENCE).await;
                             too_long |= self.keep(Frame::data(data)).is_some();
                         }
                     }
@@ -200,16 +209,15 @@ where
                 };
                 claim.settle(Ending::Done(recorded)).await;
                 if let Some(trailers) = trailers {
-                    let _ = frames.send(Ok(Frame::trailers(trailers))).await;
+                    frames.send(Frame::trailers(trailers), PATIENCE).await;
                 }
+                frames.end(PATIENCE).await;
             }
             Some(Some(Read::Broken(evidence, fault))) => {
                 fail(claim, voice, evidence, fault).await;
-                let _ = frames.send(Err(UpstreamError::sent(fault).into())).await;
             }
             Some(Some(Read::Whole | Read::TooLong(_))) | None => {
                 fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
-                let _ = frames.send(Err(UpstreamError::sent(Fault::Incomplete).into())).await;
             }
         }
     }

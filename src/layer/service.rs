@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::UPGRADE, request::Parts};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt as _, util::Oneshot};
@@ -65,7 +65,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.policy.manages(request.method()) || request.headers().contains_key(UPGRADE) {
+        if !self.policy.manages(request.method()) {
             return self.pass(request);
         }
         let (head, body) = request.into_parts();
@@ -98,7 +98,7 @@ impl<S: Clone> IdempotencyService<S> {
 
     fn manage<B, R>(&self, head: Parts, body: B, found: Option<Found>) -> ResponseFuture<S, B, R>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError> + Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -119,7 +119,7 @@ async fn manage<S, B, R>(
     found: Option<Found>,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError> + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,

@@ -9,6 +9,7 @@ use http::{
 };
 
 use crate::{
+    Key,
     config::{Network, UpstreamUrl},
     engine::{problem::Problem, record::strip_hop_by_hop},
 };
@@ -83,8 +84,10 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: &[Networ
 pub(crate) fn to_upstream<B>(request: &mut Request<B>) {
     let version = request.version();
     *request.version_mut() = Version::HTTP_11;
+    // A keyed request has one response, so it is never a tunnel.
+    let is_keyed = request.extensions().get::<Key>().is_some();
     let headers = request.headers_mut();
-    let upgrade = headers.get(UPGRADE).filter(|_| is_upgrade(headers)).cloned();
+    let upgrade = headers.get(UPGRADE).filter(|_| !is_keyed && is_upgrade(headers)).cloned();
     let trailers = headers
         .get_all(TE)
         .iter()
@@ -128,9 +131,10 @@ pub(crate) fn from_upstream<B>(response: &mut Response<B>) {
     headers.append(VIA, via(version));
 }
 
-/// Whether the request asks for another protocol on this connection.
+/// Whether the request asks for another protocol on this connection. HTTP/2 is not
+/// one that a request can be handed over to (RFC 9113, 3.1).
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+    headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && headers.get_all(CONNECTION).iter().any(|value| {
             let mut tokens = value.as_bytes().split(|byte| *byte == b',');
             tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))

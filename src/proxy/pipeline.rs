@@ -1,7 +1,7 @@
 //! The way of every request through the proxy, outermost step first.
 //!
-//! 1. *Screen*: what a proxy may not forward is refused.
-//! 2. *Route*: host and path choose upstream and policy.
+//! 1. *Route*: host and path choose upstream and policy.
+//! 2. *Screen*: what a proxy may not forward is refused, in the route's words.
 //! 3. *Forwarded*: the request says on whose behalf it comes.
 //! 4. *Gate and upstream*: the route's service, which answers in any case.
 //! 5. *Observe*: outcome and duration are counted; the duration ends with the
@@ -20,17 +20,14 @@ use super::{
     headers,
     inbound::{InboundBody, Pace},
     outbound::{Observed, OutboundBody},
-    route::{Outgoing, Routes},
+    route::{Outgoing, Route, Routes},
     tunnel,
     upstream::UpstreamBody,
 };
 use crate::{
     ResponseBody,
     config::Network,
-    engine::{
-        policy::Policy,
-        problem::{Problem, Style},
-    },
+    engine::problem::{Problem, Style},
 };
 
 /// What routes answer with.
@@ -54,13 +51,15 @@ impl Pipeline {
         let busy = pace.begin();
         let framed_twice =
             request.headers().contains_key(TRANSFER_ENCODING) && pace.head_has_length();
-        if let Err(problem) = headers::screen(&request, framed_twice) {
-            let response = refuse(problem, (&Policy::default()).into());
-            return response.map(|body| OutboundBody::new(body, busy, None));
-        }
-        let Some(route) = self.routes.find(&request) else {
-            let response = refuse(Problem::NoRoute, (&Policy::default()).into());
-            return response.map(|body| OutboundBody::new(body, busy, None));
+        let route = self.routes.find(&request);
+        let screened = headers::screen(&request, framed_twice);
+        let route = match screened.and(route.ok_or(Problem::NoRoute)) {
+            Ok(route) => route,
+            Err(problem) => {
+                let style = route.map_or_else(Style::default, Route::style);
+                let response = refuse(problem, style);
+                return response.map(|body| OutboundBody::new(body, busy, None));
+            }
         };
         let observed = Observed::start(route.durations());
         headers::forwarded(request.headers_mut(), peer.ip(), &self.trusted);

@@ -1,5 +1,7 @@
 //! Which requests go where, under which policy.
 
+use std::sync::Arc;
+
 use http::{Request, header::HOST};
 use hyper::body::Incoming;
 use metrics::Histogram;
@@ -14,7 +16,10 @@ use super::{
 use crate::{
     Gate, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, ResponseBody, UpstreamError,
     config,
-    engine::{policy::Policy, problem::Problem},
+    engine::{
+        policy::Policy,
+        problem::{Problem, Style},
+    },
 };
 
 /// What the connections to upstreams carry.
@@ -30,6 +35,7 @@ pub(crate) struct Route {
     path: String,
     host: Option<String>,
     way: Way,
+    policy: Option<Arc<Policy>>,
     metrics: RouteMetrics,
 }
 
@@ -84,6 +90,7 @@ impl Route {
             path: route.path.clone(),
             host: route.host.clone(),
             way,
+            policy: route.policy.clone(),
             metrics: RouteMetrics::new(&name),
         }
     }
@@ -103,12 +110,17 @@ impl Route {
         };
         let response = served.unwrap_or_else(|error: UpstreamError| {
             tracing::warn!(%error, "an exchange without a key failed");
-            refuse(Problem::UpstreamFailed(error.fault()), (&Policy::default()).into())
+            refuse(Problem::UpstreamFailed(error.fault()), self.style())
         });
         if let Some(outcome) = response.extensions().get::<Outcome>() {
             self.metrics.count(*outcome);
         }
         response
+    }
+
+    /// How this route words its refusals.
+    pub(crate) fn style(&self) -> Style<'_> {
+        self.policy.as_deref().map_or_else(Style::default, Style::from)
     }
 
     /// How long requests of this route take.

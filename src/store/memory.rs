@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -48,6 +49,7 @@ struct Shelf {
 #[derive(Debug)]
 struct Entry {
     record: Record,
+    written: Timestamp,
     until: Timestamp,
     response_until: Option<Timestamp>,
 }
@@ -98,7 +100,8 @@ impl Shelf {
         let until = now.after(keep.record);
         let response_until = keep.response.map(|keep| now.after(keep));
         self.by_expiry.insert((until, *key));
-        self.entries.insert(*key, Entry { record: record.clone(), until, response_until });
+        self.entries
+            .insert(*key, Entry { record: record.clone(), written: now, until, response_until });
         self.sweep(now);
     }
 
@@ -176,6 +179,13 @@ impl Store for MemoryStore {
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         Ok(self.shelf().read(key, self.ambient.now()))
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        let now = self.ambient.now();
+        let shelf = self.shelf();
+        let entry = shelf.entries.get(key).filter(|entry| now < entry.until);
+        Ok(entry.map(|entry| (entry.record.fence(), now.since(entry.written))))
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {

@@ -43,8 +43,7 @@ pub use redis::{RedisOptions, RedisStore};
 
 /// A place for records.
 ///
-/// See `examples/custom_store.rs` for one of your own, and [`conformance`] for
-/// the suite that it should pass.
+/// One of your own should pass the suite in [`conformance`].
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Inserts `record` if the key is absent, else returns what is there.
@@ -93,6 +92,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError>;
+
+    /// How long ago the record was last written, by the store's own clock, and by
+    /// whom.
+    ///
+    /// A store that cannot tell answers `None`; then a lookup that finds nothing
+    /// never counts as proof.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        let _ = key;
+        Ok(None)
+    }
 
     /// Lists records in an order of the store's own, about `limit` at a time. A
     /// record that is there throughout is listed at least once.

@@ -1,6 +1,6 @@
 //! A store whose operations are timed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -97,6 +97,10 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         self.get.time(self.inner.get(key)).await
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        self.get.time(self.inner.age(key)).await
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {

@@ -25,6 +25,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use metrics::Histogram;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -36,6 +37,7 @@ use crate::{
     BoxError, Key, UpstreamError,
     config::Upstream as Settings,
     engine::problem::Fault,
+    layer::LATE,
     mutants::{Mutant, is_active},
 };
 
@@ -47,11 +49,17 @@ const FRESH: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Upstream<B>(Arc<Shared<B>>);
 
-#[derive(Debug)]
 struct Shared<B> {
     pools: Vec<Arc<Pool<B>>>,
     next: AtomicUsize,
     settings: Settings,
+    durations: Histogram,
+}
+
+impl<B> std::fmt::Debug for Shared<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl<B> Clone for Upstream<B> {
@@ -67,6 +75,7 @@ impl<B> Upstream<B> {
             pools: settings.urls.iter().map(pool).collect(),
             next: AtomicUsize::new(0),
             settings: settings.clone(),
+            durations: metrics::histogram!("http_client_request_duration_seconds"),
         }))
     }
 }
@@ -86,7 +95,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.exchange(request).await })
+        Box::pin(async move {
+            let since = Instant::now();
+            let response = shared.exchange(request).await;
+            shared.durations.record(since.elapsed());
+            response
+        })
     }
 }
 
@@ -107,7 +121,10 @@ where
             let (pool, mut connection) = self.connection(max_idle).await?;
             headers::address(&mut request, pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
-            let patience = Instant::now() + self.settings.response_timeout;
+            // For a keyed request the gate keeps the time, and records what comes late.
+            let limit = self.settings.response_timeout;
+            let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
+            let patience = Instant::now() + limit;
             let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
             let response = connection.sender.try_send_request(request);
             match tokio::time::timeout_at(patience, response).await {
@@ -129,7 +146,6 @@ where
                     None => return Err(broken(&connection, mark, error.into_error())),
                 },
                 Err(_) => {
-                    let limit = self.settings.response_timeout;
                     let error = if connection.meter.seal(mark) {
                         UpstreamError::unsent(Fault::ConnectTimeout)
                     } else {

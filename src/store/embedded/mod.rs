@@ -12,6 +12,7 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -193,7 +194,7 @@ impl Store for EmbeddedStore {
         if held != Ok(None) {
             return job::claimed(held, fence);
         }
-        let new = codec::encode(record);
+        let new = codec::encode(record, keep.record);
         self.ask(|reply| Job::Claim { key, fence, new, keep, reply }).await
     }
 
@@ -204,7 +205,7 @@ impl Store for EmbeddedStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
-        let (key, fence, new) = (*key, record.fence(), codec::encode(record));
+        let (key, fence, new) = (*key, record.fence(), codec::encode(record, keep.record));
         self.ask(|reply| Job::Swap { key, expect, fence, new, keep, reply }).await
     }
 
@@ -216,6 +217,11 @@ impl Store for EmbeddedStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         let held = tables::read(&self.reader()?, key, self.ambient.now()).map_err(unreadable)?;
         Ok(held?)
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        let age = tables::age(&self.reader()?, key, self.ambient.now()).map_err(unreadable)?;
+        Ok(age?)
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {

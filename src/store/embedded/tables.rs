@@ -10,6 +10,8 @@
 //! Times are milliseconds since the Unix epoch. Readers go by the times in `heads`
 //! alone; what `expiry` lists is removed whenever there is a write anyway.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use redb::{
     ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
@@ -70,6 +72,19 @@ pub(super) fn read(
     let heads = transaction.open_table(HEADS).map_err(broken)?;
     let responses = transaction.open_table(RESPONSES).map_err(broken)?;
     record(&heads, &responses, key, now)
+}
+
+/// Reads who wrote the record of `key`, and how long before `now` that was.
+pub(super) fn age(
+    transaction: &ReadTransaction,
+    key: &StoreKey,
+    now: Timestamp,
+) -> Result<Decoded<Option<(Fence, Duration)>>, Broken> {
+    let heads = transaction.open_table(HEADS).map_err(broken)?;
+    let row = heads.get(key.as_bytes()).map_err(broken)?;
+    let Some(row) = row.filter(|row| now.0 < row.value().0) else { return Ok(Ok(None)) };
+    let (until, _, head) = row.value();
+    Ok(codec::decode_age(head, Timestamp(until).since(now)).map(Some))
 }
 
 /// Counts the records, those that have expired and were not swept yet included.

@@ -140,7 +140,7 @@ impl Store for RedisStore {
         pipeline
             .cmd("SET")
             .arg(&name.head)
-            .arg(&*codec::encode(record).head)
+            .arg(&*codec::encode(record, keep.record).head)
             .arg(&["NX", "GET", "PX"])
             .arg(milliseconds(keep.record));
         pipeline.cmd("GET").arg(&name.response);
@@ -161,7 +161,7 @@ impl Store for RedisStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
-        let new = codec::encode(record);
+        let new = codec::encode(record, keep.record);
         let mut call = call(&scripts::SWAP, key);
         call.arg(&codec::encode_fence(expect)[..])
             .arg(&codec::encode_fence(record.fence())[..])
@@ -186,6 +186,18 @@ impl Store for RedisStore {
             self.link.run("get", Request::One(&command)).await?;
         let Some(head) = head else { return Ok(None) };
         Ok(Some(codec::decode(&head, response.map(Bytes::from))?))
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        let name = Name::of(key);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.atomic();
+        pipeline.cmd("GET").arg(&name.head).cmd("PTTL").arg(&name.head);
+        let (head, left): (Option<Vec<u8>>, i64) =
+            self.link.run("age", Request::Many(&pipeline)).await?;
+        let Some(head) = head else { return Ok(None) };
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
+        Ok(Some(codec::decode_age(&head, left)?))
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {

@@ -38,7 +38,7 @@ pub(super) fn judge(peer: &str, info: &InfoDict, options: &RedisOptions) -> Resu
     if text("cluster_enabled") == "1" {
         return refuse(
             StoreErrorKind::Misconfigured,
-            "is a node of a cluster; use redis+cluster:// instead of redis://".to_owned(),
+            "is a node of a cluster, which is not supported yet; use a server by itself".to_owned(),
         );
     }
     let policy = text("maxmemory_policy");
