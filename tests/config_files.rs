@@ -38,6 +38,10 @@ fn the_reference_is_complete() {
         upstream.total_timeout = "1m"
         [idempotency]
         on_conflict = "wait"
+        on_unknown = "reconcile"
+        reconcile.request = "GET /x/{key}"
+        reconcile.executed = { status = [200], json = "/0", equals = 1 }
+        reconcile.not_executed = { status = [404] }
         replay_status = 208
         [[route]]
         path = "/x"

@@ -13,10 +13,13 @@
 //! | `/status/N` | answers with that status |
 //! | `/raw/NAME` | answers with bytes that the test has put there |
 //! | `/large/N` | answers with N bytes |
+//! | `/lost` | resets without executing anything |
+//! | `/lost-once/NAME` | the first time like `/lost`, then 201 |
+//! | `/lookup/TEXT` | 200 with a list if a request with that body was executed, else 404 |
 //! | anything else | 201 |
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -51,6 +54,7 @@ struct Ledger {
     gates: Mutex<HashMap<String, Arc<Semaphore>>>,
     raw: Mutex<HashMap<String, Vec<u8>>>,
     connections: Mutex<usize>,
+    lost: Mutex<HashSet<String>>,
 }
 
 /// A running backend.
@@ -117,9 +121,27 @@ impl Backend {
         Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
     }
 
+    fn loses(&self, path: &str) -> bool {
+        let first_of = |name: &str| self.ledger.lost.lock().unwrap().insert(name.to_owned());
+        path.starts_with("/lost-once/") && first_of(path)
+            || path.starts_with("/lost") && !path.starts_with("/lost-")
+    }
+
+    fn look_up(&self, body: &str) -> Vec<u8> {
+        let requests = self.ledger.requests.lock().unwrap();
+        let posted = requests.iter().filter(|seen| seen.line.starts_with("POST "));
+        match posted.filter(|seen| seen.body == body.as_bytes()).count() {
+            0 => status(404),
+            _ => b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[{\"id\":1}]".to_vec(),
+        }
+    }
+
     async fn serve(&self, mut stream: TcpStream) {
         let mut buffer = Vec::new();
         while let Some(seen) = read(&mut stream, &mut buffer).await {
+            if self.loses(seen.path()) {
+                return stream.set_zero_linger().unwrap();
+            }
             self.ledger.requests.lock().unwrap().push(seen.clone());
             let path = seen.path().split('?').next().unwrap().to_owned();
             let (_, rest) = path.split_once('/').unwrap_or_default();
@@ -142,6 +164,7 @@ impl Backend {
                 }
                 "hang" => std::future::pending().await,
                 "status" => status(number()),
+                "lookup" => self.look_up(argument),
                 "raw" => {
                     self.ledger.raw.lock().unwrap().get(argument).expect("put by the test").clone()
                 }

@@ -83,7 +83,7 @@ mod tests {
             (("redis_version:7.0.15", ""), "needs Redis 7"),
             (("loading:0", "loading:1"), "still loading"),
             (("role:master", "role:slave\r\nmaster_host:a\r\nmaster_port:1"), "primary, a:1"),
-            (("cluster_enabled:0", "cluster_enabled:1"), "redis+cluster://"),
+            (("cluster_enabled:0", "cluster_enabled:1"), "not supported yet"),
             (("noeviction", "allkeys-lru"), "store.allow_eviction"),
             (("maxmemory_policy:noeviction", ""), "maxmemory-policy noeviction"),
         ] {
