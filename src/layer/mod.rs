@@ -25,6 +25,7 @@ mod follow;
 mod gate;
 #[expect(clippy::module_inception, reason = "the folder is named after what it makes")]
 mod layer;
+mod operator;
 mod reconcile;
 mod recording;
 mod reply;
@@ -38,4 +39,5 @@ pub(crate) use dispatch::LATE;
 pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};
 pub use layer::IdempotencyLayer;
+pub use operator::{Resolution, Resolved};
 pub use service::{IdempotencyService, ResponseFuture};
