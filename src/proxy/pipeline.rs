@@ -31,6 +31,7 @@ use crate::{
         policy::Policy,
         problem::{Problem, Style},
     },
+    mutants::{Mutant, is_active},
 };
 
 /// What routes answer with.
@@ -54,6 +55,7 @@ impl Pipeline {
         let busy = pace.begin();
         let framed_twice =
             request.headers().contains_key(TRANSFER_ENCODING) && pace.head_has_length();
+        let framed_twice = framed_twice && !is_active(Mutant::AcceptTwoFramings);
         if let Err(problem) = headers::screen(&request, framed_twice) {
             let response = refuse(problem, (&Policy::default()).into());
             return response.map(|body| OutboundBody::new(body, busy, None));
