@@ -94,6 +94,12 @@ pub(crate) const fn is_active(_: Mutant) -> bool {
     false
 }
 
+/// Whether an environment variable is the switch of this module and no setting.
+#[cfg(feature = "proxy")]
+pub(crate) fn is_switch(name: &str) -> bool {
+    cfg!(feature = "mutants") && name == "ONCEGATE_MUTANT"
+}
+
 #[cfg(feature = "mutants")]
 pub(crate) use switched::is_active;
 #[cfg(feature = "mutants")]

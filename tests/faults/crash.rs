@@ -15,7 +15,8 @@ use crate::{
 };
 
 const LEASE: Duration = Duration::from_millis(300);
-const SETTINGS: &str = "[store]\ntimeout = \"10s\"\n[idempotency]\nlease = \"300ms\"\n";
+const SETTINGS: &str = "[upstream]\nresponse_timeout = \"3s\"\n[store]\ntimeout = \"10s\"\n\
+                        [idempotency]\nlease = \"300ms\"\n";
 
 /// Row 1, with a gate that lives on: it neither takes over nor locks up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +28,7 @@ async fn killed_while_another_gate_lives() {
     eventually("the backend has it", async || backend.count() == 1).await;
     doomed.kill();
     assert_eq!(running.await.unwrap(), None, "a killed gate answers nobody");
-    backend.open("a", 1);
+    backend.open("a", 1000);
     eventually("the lease passes", async || {
         let retry = pay(other.address, "/gate/a", "k").await;
         assert!(is_in_use(&retry) || is_unknown(&retry, "owner_lost"), "{retry:?}");
@@ -53,7 +54,7 @@ async fn asleep_for_three_leases_while_the_backend_works() {
         is_unknown(&pay(other.address, "/gate/a", "k").await, "owner_lost")
     })
     .await;
-    backend.open("a", 2);
+    backend.open("a", 1000);
     while asleep.elapsed() < 3 * LEASE {
         let duplicate = pay(other.address, "/gate/a", "k").await;
         assert!(is_unknown(&duplicate, "owner_lost"), "{duplicate:?}");

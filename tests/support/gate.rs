@@ -107,6 +107,10 @@ impl Process {
     /// Runs a command that ends up as `oncegate serve` on ports that the system chooses.
     pub fn run(mut command: Command) -> Self {
         use std::io::BufRead as _;
+        // These are the tests' own; the program would take them for settings.
+        for variable in ["ONCEGATE_PATIENCE", "ONCEGATE_SEED", "ONCEGATE_TEST_LOG"] {
+            command.env_remove(variable);
+        }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
         let (mut address, mut said) = (None, String::new());
