@@ -27,6 +27,15 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
     }
 }
 
+/// A seed, which is printed: `ONCEGATE_SEED` takes the same decisions again.
+#[expect(clippy::print_stdout, reason = "shown when the test fails")]
+pub fn seed() -> u64 {
+    let given = std::env::var("ONCEGATE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("ONCEGATE_SEED={seed}");
+    seed
+}
+
 /// How long to wait for what should happen. Where it should not, because a rule is
 /// broken on purpose, `ONCEGATE_PATIENCE` (seconds) makes the wait short.
 pub fn patience() -> Duration {
