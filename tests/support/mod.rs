@@ -10,8 +10,12 @@ pub mod client;
 pub mod disk;
 #[cfg(feature = "proxy")]
 pub mod gate;
+#[cfg(feature = "proxy")]
+pub mod keepalive;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(all(feature = "proxy", feature = "redis"))]
+pub mod storm;
 
 use std::{
     future::Future,
