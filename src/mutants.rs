@@ -55,11 +55,15 @@ pub enum Mutant {
     AcknowledgeUnsynced,
     /// A request with a length and chunks passes.
     AcceptTwoFramings,
+    /// A request body that broke off is taken for whole.
+    AcceptHalfBody,
+    /// Scripts that Redis has forgotten are not loaded again.
+    ForgetScripts,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -84,6 +88,8 @@ impl Mutant {
         Self::ReuseOldConnections,
         Self::AcknowledgeUnsynced,
         Self::AcceptTwoFramings,
+        Self::AcceptHalfBody,
+        Self::ForgetScripts,
     ];
 }
 

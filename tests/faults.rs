@@ -3,6 +3,7 @@
 
 #![cfg(all(feature = "proxy", feature = "redis", feature = "embedded"))]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 mod support;
 
@@ -26,11 +27,7 @@ use std::net::SocketAddr;
 use support::client::{Answer, post, send, try_send};
 
 /// Sends a keyed POST in a task of its own; `None` when the connection broke.
-fn spawn_pay(
-    gate: SocketAddr,
-    path: &str,
-    key: &str,
-) -> tokio::task::JoinHandle<Option<Answer>> {
+fn spawn_pay(gate: SocketAddr, path: &str, key: &str) -> tokio::task::JoinHandle<Option<Answer>> {
     let request = post(path, key, "pay");
     tokio::spawn(async move { try_send(gate, &request).await })
 }

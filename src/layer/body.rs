@@ -13,7 +13,11 @@ use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
 use super::budget::{Budget, Permit};
-use crate::{BoxError, engine::problem::Problem};
+use crate::{
+    BoxError,
+    engine::problem::Problem,
+    mutants::{Mutant, is_active},
+};
 
 /// How many frames of a live body wait for a slow client.
 const LIVE_FRAMES: usize = 16;
@@ -213,6 +217,9 @@ where
     let mut gathered = Gathered::default();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
+        if frame.is_err() && is_active(Mutant::AcceptHalfBody) {
+            break;
+        }
         match frame.map_err(|error| fault(&*error.into()))?.into_data() {
             Ok(data) => {
                 if gathered.len() + data.len() > limit {

@@ -20,9 +20,7 @@ use oncegate::{
     store::{RedisOptions, RedisStore},
 };
 use tokio::sync::Semaphore;
-use tower::{
-    Layer as _, Service, ServiceExt as _, service_fn, util::BoxCloneSyncService,
-};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     pay,

@@ -190,6 +190,7 @@ fn open(disk: &Disk) -> Result<EmbeddedStore, StoreError> {
 }
 
 /// Row 15 of the faults.
+#[expect(clippy::print_stdout, reason = "shown with --nocapture")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_claim_survives_a_power_cut() {
     let seed = seed();

@@ -124,8 +124,7 @@ pub async fn run(requests: usize, seed: u64) -> Report {
     }
     // What arrived at a connection that was closing has been sent.
     let too_late = service.too_late.load(Relaxed);
-    report.unknown_and_never_received =
-        report.unknown_and_never_received.saturating_sub(too_late);
+    report.unknown_and_never_received = report.unknown_and_never_received.saturating_sub(too_late);
     report.doubled = service.executed.lock().unwrap().values().filter(|times| **times > 1).count();
     report.connections = service.connections.load(Relaxed);
     report

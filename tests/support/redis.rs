@@ -206,9 +206,7 @@ impl Link {
         client.set_nodelay(true)?;
         let (mut asking, mut told) = client.into_split();
         let (mut replying, mut asked) = server.into_split();
-        let asked = async {
-            tokio::io::copy(&mut asking, &mut asked).await.map(drop)
-        };
+        let asked = async { tokio::io::copy(&mut asking, &mut asked).await.map(drop) };
         let replied = async {
             let mut condition = self.condition.subscribe();
             let mut bytes = [0; 4096];

@@ -205,7 +205,10 @@ impl Request<'_> {
             Self::One(command) => command.query_async(connection).await,
             Self::Many(commands) => commands.query_async(connection).await,
             Self::Script(script, call) => match call.query_async(connection).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                Err(error)
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+                        && !is_active(Mutant::ForgetScripts) =>
+                {
                     script.load_async(connection).await?;
                     call.query_async(connection).await
                 }
