@@ -26,6 +26,7 @@ use support::{
     keepalive,
     storm::{self, Plan, Report, fleet::Memory, nemesis::Faults, shop::Temper},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks gates under load, and looks whether anything runs twice.
 #[derive(Debug, Parser)]
@@ -66,9 +67,16 @@ async fn main() -> ExitCode {
         faults: Faults::Everything(Duration::from_secs(1)),
         speaks: true,
     };
-    let report = storm::run(&plan).await;
-    print(seed, &report);
-    verdict(report.violations.is_empty())
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
+    // Whatever ends first: what was started ends with its owners, which are values here.
+    tokio::select! {
+        report = storm::run(&plan) => {
+            print(seed, &report);
+            verdict(report.violations.is_empty())
+        }
+        _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
+        _ = terminate.recv() => ExitCode::FAILURE,
+    }
 }
 
 fn verdict(kept: bool) -> ExitCode {
