@@ -33,11 +33,37 @@ pub enum Mutant {
     ForgetOwnClaim,
     /// A shutdown cuts what runs.
     NoDrain,
+    /// A gate that was paused after its claim sends without looking whether it is still its own.
+    SendWithoutLooking,
+    /// A claim does not look who holds the key.
+    IgnoreHolder,
+    /// An operation of the store whose connection broke is not repeated.
+    NoRepeat,
+    /// The end of a claim that the store did not take is not tried again.
+    GiveUpRecording,
+    /// A time-out after sending releases the key.
+    ReleaseOnTimeout,
+    /// A store that throws records away is good enough.
+    AcceptEviction,
+    /// Every answer says that it was recorded.
+    SayStored,
+    /// A key whose response has expired is as good as new.
+    LateRetryIsNew,
+    /// A keyed request takes any connection, however long it was unused.
+    ReuseOldConnections,
+    /// A write is acknowledged before it is on the disk.
+    AcknowledgeUnsynced,
+    /// A request with a length and chunks passes.
+    AcceptTwoFramings,
+    /// A request body that broke off is taken for whole.
+    AcceptHalfBody,
+    /// Scripts that Redis has forgotten are not loaded again.
+    ForgetScripts,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 26] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -51,6 +77,19 @@ impl Mutant {
         Self::NoRenewal,
         Self::ForgetOwnClaim,
         Self::NoDrain,
+        Self::SendWithoutLooking,
+        Self::IgnoreHolder,
+        Self::NoRepeat,
+        Self::GiveUpRecording,
+        Self::ReleaseOnTimeout,
+        Self::AcceptEviction,
+        Self::SayStored,
+        Self::LateRetryIsNew,
+        Self::ReuseOldConnections,
+        Self::AcknowledgeUnsynced,
+        Self::AcceptTwoFramings,
+        Self::AcceptHalfBody,
+        Self::ForgetScripts,
     ];
 }
 
@@ -59,6 +98,12 @@ impl Mutant {
 #[inline(always)]
 pub(crate) const fn is_active(_: Mutant) -> bool {
     false
+}
+
+/// Whether an environment variable is the switch of this module and no setting.
+#[cfg(feature = "proxy")]
+pub(crate) fn is_switch(name: &str) -> bool {
+    cfg!(feature = "mutants") && name == "ONCEGATE_MUTANT"
 }
 
 #[cfg(feature = "mutants")]

@@ -69,7 +69,8 @@ async fn a_lease_without_its_owner_is_an_unknown_outcome() {
     let folder = tempfile::tempdir().unwrap();
     let store = format!("file:{}", folder.path().join("data").display());
     let config = folder.path().join("gate.toml");
-    std::fs::write(&config, "[idempotency]\nlease = \"200ms\"\n").unwrap();
+    let settings = "[upstream]\nresponse_timeout = \"3s\"\n[idempotency]\nlease = \"200ms\"\n";
+    std::fs::write(&config, settings).unwrap();
     let gate = Process::start(&store, &backend.url(), Some(&config));
     let address = gate.address;
     let running = tokio::spawn(async move { try_send(address, &post("/hang", "k", "")).await });

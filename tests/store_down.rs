@@ -109,6 +109,7 @@ async fn a_lost_reply_to_the_recording_changes_no_replay() {
     backend.open("a", 1);
     let first = first.await.unwrap();
     assert!(!link.waits_to_cut(), "the reply to the recording was lost");
+    assert_eq!(first.header("cache-status"), "oncegate; fwd=miss; stored");
     let other = Gate::on(&redis.url(), &backend.url(), "").await;
     let replay = send(other.address, &post("/gate/a", "k", "pay")).await;
     assert_eq!((replay.status, &replay.body), (first.status, &first.body));

@@ -11,6 +11,9 @@ mod support;
 #[cfg(feature = "embedded")]
 #[path = "stores/embedded.rs"]
 mod embedded;
+#[cfg(feature = "embedded")]
+#[path = "stores/power.rs"]
+mod power;
 #[cfg(feature = "redis")]
 #[path = "stores/redis.rs"]
 mod redis_server;

@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::{Config, raw::Raw, target::UpstreamUrl, values::Text};
+use crate::mutants;
 
 const PREFIX: &str = "ONCEGATE_";
 
@@ -51,7 +52,8 @@ impl Sources {
     /// in `ONCEGATE_STORE__URL`.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment.extend(variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)));
+        let is_setting = |name: &str| name.starts_with(PREFIX) && !mutants::is_switch(name);
+        self.environment.extend(variables.into_iter().filter(|(name, _)| is_setting(name)));
         self.environment.sort();
         self
     }

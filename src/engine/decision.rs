@@ -156,6 +156,7 @@ fn unknown(fence: Fence, since: Timestamp, reason: Reason, policy: &Policy) -> D
 fn late_retry(policy: &Policy) -> OnLateRetry {
     match policy.dialect {
         Dialect::Stripe => OnLateRetry::Execute,
+        Dialect::Ietf if is_active(Mutant::LateRetryIsNew) => OnLateRetry::Execute,
         Dialect::Ietf => policy.on_late_retry,
     }
 }

@@ -46,6 +46,7 @@ pub fn classify(evidence: Evidence, policy: &Policy) -> Verdict {
         Evidence::NotSent => Verdict::Release,
         Evidence::Reset if is_active(Mutant::ReleaseOnReset) => Verdict::Release,
         Evidence::Reset => Verdict::Unknown(Reason::Reset),
+        Evidence::TimedOut if is_active(Mutant::ReleaseOnTimeout) => Verdict::Release,
         Evidence::TimedOut => Verdict::Unknown(Reason::Timeout),
         Evidence::Truncated => Verdict::Unknown(Reason::Truncated),
         Evidence::Abandoned => Verdict::Unknown(Reason::OwnerLost),

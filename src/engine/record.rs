@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
@@ -370,12 +370,30 @@ pub struct StoredResponse {
 impl StoredResponse {
     /// Strips what belongs to one connection (RFC 9110, 7.6.1) and what the next
     /// sender computes anew.
+    ///
+    /// Everything is copied: what came off a connection is a slice of a read buffer,
+    /// and a record of a few bytes would keep the whole of it in memory.
     #[must_use]
     pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
         strip_hop_by_hop(&mut head.headers);
         head.headers.remove(CONTENT_LENGTH);
-        Self { status: head.status, headers: head.headers, body, trailers }
+        Self {
+            status: head.status,
+            headers: with_own_values(head.headers),
+            body: Bytes::copy_from_slice(&body),
+            trailers: trailers.map(with_own_values),
+        }
     }
+}
+
+fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
+    for value in headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+    headers
 }
 
 /// Removes the headers that speak to the next hop only: the fixed ones and those
@@ -411,8 +429,6 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
@@ -424,6 +440,20 @@ mod tests {
             );
         }
         map
+    }
+
+    #[test]
+    fn a_recorded_response_keeps_no_read_buffer() {
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        let mut head = http::Response::new(()).into_parts().0;
+        let value = HeaderValue::from_maybe_shared(buffer.slice(..10)).unwrap();
+        head.headers.insert("x-name", value.clone());
+        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), value)]);
+        let stored = StoredResponse::new(head, buffer.slice(20..50), Some(trailers));
+        assert_eq!(stored.body, buffer.slice(20..50));
+        assert_eq!(stored.headers["x-name"], "xxxxxxxxxx");
+        assert_eq!(stored.trailers.as_ref().unwrap()["x-sum"], "xxxxxxxxxx");
+        assert!(buffer.is_unique(), "nothing else keeps the buffer");
     }
 
     #[test]

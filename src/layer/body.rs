@@ -20,6 +20,7 @@ use super::{
 use crate::{
     BoxError,
     engine::problem::{Fault, Problem},
+    mutants::{Mutant, is_active},
 };
 
 /// How many frames of a live body wait for a slow client.
@@ -260,6 +261,9 @@ where
     let mut gathered = Gathered::default();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
+        if frame.is_err() && is_active(Mutant::AcceptHalfBody) {
+            break;
+        }
         match frame.map_err(|error| fault(&*error.into()))?.into_data() {
             Ok(data) => {
                 if gathered.len() + data.len() > limit {

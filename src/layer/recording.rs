@@ -227,6 +227,7 @@ where
 fn was_stored(settled: &Settled) -> Stored {
     match settled {
         Settled::Now => Stored::Yes,
+        Settled::Later | Settled::Fenced if is_active(Mutant::SayStored) => Stored::Yes,
         Settled::Later | Settled::Fenced => Stored::No,
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     ResponseBody,
     config::Network,
     engine::problem::{Problem, Style},
+    mutants::{Mutant, is_active},
 };
 
 /// What routes answer with.
@@ -51,6 +52,7 @@ impl Pipeline {
         let busy = pace.begin();
         let framed_twice =
             request.headers().contains_key(TRANSFER_ENCODING) && pace.head_has_length();
+        let framed_twice = framed_twice && !is_active(Mutant::AcceptTwoFramings);
         let route = self.routes.find(&request);
         let screened = headers::screen(&request, framed_twice);
         let route = match screened.and(route.ok_or(Problem::NoRoute)) {

@@ -6,6 +6,8 @@
 //! | path | then |
 //! |---|---|
 //! | `/gate/NAME` | waits until the test opens the gate of that name, then 201 |
+//! | `/ticket/NAME` | the same, with the number of this execution as the body |
+//! | `/slow/N` | waits N milliseconds, then 201 |
 //! | `/reset` | resets the connection |
 //! | `/cut/N` | sends the first N bytes of a response with a length, then resets |
 //! | `/cut-chunked/N` | the same with chunks |
@@ -43,7 +45,7 @@ impl Seen {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.line.split(' ').nth(1).unwrap_or("/")
     }
 }
@@ -142,7 +144,11 @@ impl Backend {
             if self.loses(seen.path()) {
                 return stream.set_zero_linger().unwrap();
             }
-            self.ledger.requests.lock().unwrap().push(seen.clone());
+            let execution = {
+                let mut requests = self.ledger.requests.lock().unwrap();
+                requests.push(seen.clone());
+                requests.len()
+            };
             let path = seen.path().split('?').next().unwrap().to_owned();
             let (_, rest) = path.split_once('/').unwrap_or_default();
             let (what, argument) = rest.split_once('/').unwrap_or((rest, ""));
@@ -150,6 +156,15 @@ impl Backend {
             let response = match what {
                 "gate" => {
                     self.gate(argument).acquire().await.unwrap().forget();
+                    created(&seen)
+                }
+                "ticket" => {
+                    self.gate(argument).acquire().await.unwrap().forget();
+                    created(&Seen { body: format!("execution {execution}").into(), ..seen })
+                }
+                "slow" => {
+                    let wait = std::time::Duration::from_millis(number() as u64);
+                    tokio::time::sleep(wait).await;
                     created(&seen)
                 }
                 "reset" => return stream.set_zero_linger().unwrap(),
@@ -206,7 +221,8 @@ fn status(code: usize) -> Vec<u8> {
     format!("HTTP/1.1 {code} Status\r\nContent-Length: 3\r\n\r\n{code}").into_bytes()
 }
 
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+/// Reads one request.
+pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             break end + 4;

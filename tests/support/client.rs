@@ -61,6 +61,13 @@ impl Connection {
         Self { stream, read: Vec::new() }
     }
 
+    /// Like `open`, for peers that may be gone.
+    pub async fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(Self { stream, read: Vec::new() })
+    }
+
     pub async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -10,6 +10,7 @@ use oncegate::{
     config::{Config, Sources},
     proxy::Server,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// A gate in this process.
@@ -79,38 +80,59 @@ pub struct Process {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     child: Child,
+    _config: Option<tempfile::NamedTempFile>,
 }
 
 impl Process {
     /// Starts `oncegate serve` and waits until it says that it listens.
     pub fn start(store: &str, upstream: &str, config: Option<&Path>) -> Self {
-        let (address, admin) = (free(), free());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oncegate"));
+        let mut command = Command::new(program());
         command.args(["serve", "--store", store, "--upstream", upstream]);
-        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut process = Self { address, admin, child };
-        process.wait_until_it_listens();
+        Self::run(command)
+    }
+
+    /// The same with settings, as text.
+    pub fn configured(store: &str, upstream: &str, settings: &str) -> Self {
+        let mut config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        std::io::Write::write_all(&mut config, settings.as_bytes()).unwrap();
+        let mut process = Self::start(store, upstream, Some(config.path()));
+        process._config = Some(config);
         process
     }
 
-    fn wait_until_it_listens(&mut self) {
+    /// Runs a command that ends up as `oncegate serve` on ports that the system chooses.
+    pub fn run(mut command: Command) -> Self {
         use std::io::BufRead as _;
-        let stderr = self.child.stderr.take().unwrap();
-        let mut lines = std::io::BufReader::new(stderr).lines();
-        let mut said = String::new();
+        // These are the tests' own; the program would take them for settings.
+        for variable in ["ONCEGATE_PATIENCE", "ONCEGATE_SEED", "ONCEGATE_TEST_LOG"] {
+            command.env_remove(variable);
+        }
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut address, mut said) = (None, String::new());
         for line in lines.by_ref() {
             let line = line.unwrap();
             if line.contains("listens on") {
+                address = Some(address_in(&line));
+            } else if line.contains("/readyz") {
+                let (address, admin) = (address.unwrap(), address_in(&line));
                 // The pipe must be read for ever, or the program would block on its log.
-                std::thread::spawn(move || lines.for_each(drop));
-                return;
+                let echo = std::env::var_os("ONCEGATE_TEST_LOG").is_some();
+                std::thread::spawn(move || {
+                    for line in lines.map_while(Result::ok).filter(|_| echo) {
+                        eprintln!("{address} {line}");
+                    }
+                });
+                return Self { address, admin, child, _config: None };
             }
             said.push_str(&line);
+            said.push('\n');
         }
+        let _ = child.wait();
         panic!("the gate did not start: {said}");
     }
 
@@ -126,9 +148,34 @@ impl Process {
 
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> i32 {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.child.wait().unwrap().code().unwrap()
+    }
+
+    /// SIGSTOP: the process is there, and does nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The status of `/readyz`, and what it says.
+    pub async fn readyz(&self) -> (u16, String) {
+        let request = b"GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n";
+        let answer = super::client::send(self.admin, request).await;
+        (answer.status, answer.text().to_owned())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
@@ -137,6 +184,23 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program: Cargo's word for it in a test; beside the `examples` folder in an example.
+pub fn program() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_oncegate") {
+        Some(path) => path.into(),
+        None => {
+            let here = std::env::current_exe().unwrap();
+            here.parent().and_then(Path::parent).unwrap().join("oncegate")
+        }
+    }
+}
+
+/// The address in a line with a URL.
+fn address_in(line: &str) -> SocketAddr {
+    let (_, rest) = line.split_once("http://").unwrap();
+    rest.split(['/', ' ']).next().unwrap().parse().unwrap()
 }
 
 /// An address that was free a moment ago.

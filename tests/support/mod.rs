@@ -10,8 +10,12 @@ pub mod client;
 pub mod disk;
 #[cfg(feature = "proxy")]
 pub mod gate;
+#[cfg(feature = "proxy")]
+pub mod keepalive;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(all(feature = "proxy", feature = "redis"))]
+pub mod storm;
 
 use std::{
     future::Future,
@@ -20,9 +24,25 @@ use std::{
 
 /// Waits until `condition` holds, or fails.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + patience();
     while !condition().await {
-        assert!(Instant::now() < until, "did not happen within 20 s: {what}");
+        assert!(Instant::now() < until, "did not happen in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A seed, which is printed: `ONCEGATE_SEED` takes the same decisions again.
+#[expect(clippy::print_stdout, reason = "shown when the test fails")]
+pub fn seed() -> u64 {
+    let given = std::env::var("ONCEGATE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("ONCEGATE_SEED={seed}");
+    seed
+}
+
+/// How long to wait for what should happen. Where it should not, because a rule is
+/// broken on purpose, `ONCEGATE_PATIENCE` (seconds) makes the wait short.
+pub fn patience() -> Duration {
+    let seconds = std::env::var("ONCEGATE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(20))
 }

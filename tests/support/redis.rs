@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// How long a server may take to answer after its start.
@@ -64,7 +65,8 @@ impl Server {
         self.child.wait().expect("the server has ended");
     }
 
-    /// Starts it anew, on the same port and with nothing in it.
+    /// Starts it anew, on the same port and with what it kept: nothing, unless its
+    /// arguments say so.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.arguments, self.folder.path());
         self.wait();
@@ -125,11 +127,24 @@ fn spawn(port: u16, arguments: &[String], folder: &std::path::Path) -> Child {
         })
 }
 
-/// A link to a server that can lose replies.
-#[derive(Debug)]
+/// A link to a server that can lose replies, hold them back, and break.
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     address: SocketAddr,
     to_cut: Arc<AtomicUsize>,
+    condition: Arc<watch::Sender<Condition>>,
+}
+
+/// What a link does with what comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Condition {
+    /// It is carried on.
+    #[default]
+    Up,
+    /// Replies wait.
+    Held,
+    /// Connections break, and no new one lasts.
+    Down,
 }
 
 impl Link {
@@ -137,18 +152,23 @@ impl Link {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let to_cut = Arc::new(AtomicUsize::new(0));
-        let cut = Arc::clone(&to_cut);
+        let (to_cut, condition) = (Arc::new(AtomicUsize::new(0)), watch::Sender::default());
+        let link = Self { address, to_cut, condition: Arc::new(condition) };
+        let accepting = link.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let cut = Arc::clone(&cut);
+                let link = accepting.clone();
                 tokio::spawn(async move {
+                    let mut condition = link.condition.subscribe();
                     // An error is a connection that has ended, which is what links do.
-                    let _ = forward(client, server, &cut).await;
+                    tokio::select! {
+                        _ = condition.wait_for(|now| *now == Condition::Down) => {}
+                        _ = link.forward(client, server) => {}
+                    }
                 });
             }
         });
-        Self { address, to_cut }
+        link
     }
 
     pub(crate) fn url(&self) -> String {
@@ -164,24 +184,44 @@ impl Link {
     pub(crate) fn waits_to_cut(&self) -> bool {
         self.to_cut.load(SeqCst) > 0
     }
-}
 
-async fn forward(mut client: TcpStream, server: SocketAddr, cut: &AtomicUsize) -> io::Result<()> {
-    let mut server = TcpStream::connect(server).await?;
-    server.set_nodelay(true)?;
-    client.set_nodelay(true)?;
-    let (mut asked, mut replied) = ([0; 4096], [0; 4096]);
-    loop {
+    /// Holds replies back; what is asked still arrives.
+    pub(crate) fn hold(&self) {
+        self.condition.send_replace(Condition::Held);
+    }
+
+    /// Breaks all connections and keeps the link down.
+    pub(crate) fn cut(&self) {
+        self.condition.send_replace(Condition::Down);
+    }
+
+    /// Carries on, with the replies that were held back first.
+    pub(crate) fn release(&self) {
+        self.condition.send_replace(Condition::Up);
+    }
+
+    async fn forward(&self, client: TcpStream, server: SocketAddr) -> io::Result<()> {
+        let server = TcpStream::connect(server).await?;
+        server.set_nodelay(true)?;
+        client.set_nodelay(true)?;
+        let (mut asking, mut told) = client.into_split();
+        let (mut replying, mut asked) = server.into_split();
+        let asked = async { tokio::io::copy(&mut asking, &mut asked).await.map(drop) };
+        let replied = async {
+            let mut condition = self.condition.subscribe();
+            let mut bytes = [0; 4096];
+            loop {
+                let length = replying.read(&mut bytes).await?;
+                if length == 0 || self.to_cut.swap(0, SeqCst) > 0 {
+                    return Ok(());
+                }
+                let _ = condition.wait_for(|now| *now != Condition::Held).await;
+                told.write_all(&bytes[..length]).await?;
+            }
+        };
         tokio::select! {
-            read = client.read(&mut asked) => match read? {
-                0 => return Ok(()),
-                length => server.write_all(&asked[..length]).await?,
-            },
-            read = server.read(&mut replied) => match read? {
-                0 => return Ok(()),
-                _ if cut.swap(0, SeqCst) > 0 => return Ok(()),
-                length => client.write_all(&replied[..length]).await?,
-            },
+            ended = asked => ended,
+            ended = replied => ended,
         }
     }
 }

@@ -114,7 +114,8 @@ where
         mut request: Request<B>,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
         let keyed = request.extensions().get::<Key>().is_some();
-        let max_idle = if keyed { FRESH } else { Duration::MAX };
+        let fresh = keyed && !is_active(Mutant::ReuseOldConnections);
+        let max_idle = if fresh { FRESH } else { Duration::MAX };
         let deadline = self.settings.total_timeout.map(|limit| Instant::now() + limit);
         headers::to_upstream(&mut request);
         loop {

@@ -24,7 +24,11 @@ use super::{
     job::{Done, Job},
     tables::{Broken, Shelf, unavailable},
 };
-use crate::{ambient::Ambient, store::StoreError};
+use crate::{
+    ambient::Ambient,
+    mutants::{Mutant, is_active},
+    store::StoreError,
+};
 
 /// The most operations of one transaction.
 const BATCH: usize = 256;
@@ -122,7 +126,11 @@ impl Committer {
     ) -> Result<usize, Broken> {
         let now = self.ambient.now();
         let mut transaction = self.database.begin_write().map_err(|e| Box::new(e.into()))?;
-        transaction.set_durability(Durability::Immediate).map_err(|e| Box::new(e.into()))?;
+        let durability = match is_active(Mutant::AcknowledgeUnsynced) {
+            true => Durability::None,
+            false => Durability::Immediate,
+        };
+        transaction.set_durability(durability).map_err(|e| Box::new(e.into()))?;
         transaction.set_quick_repair(true);
         let mut shelf = Shelf::open(&transaction)?;
         let mut changes = 0;

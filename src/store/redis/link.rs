@@ -24,7 +24,10 @@ use redis::{
 use tokio::time::{Instant, timeout};
 
 use super::RedisOptions;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::{
+    mutants::{Mutant, is_active},
+    store::{StoreError, StoreErrorKind},
+};
 
 /// How long a failed attempt to connect speaks for the next ones.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -102,7 +105,9 @@ impl Link {
 
     async fn twice<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
         match self.once(request).await {
-            Err(error) if error.is_io_error() => self.once(request).await,
+            Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
+                self.once(request).await
+            }
             result => result,
         }
     }
@@ -200,7 +205,10 @@ impl Request<'_> {
             Self::One(command) => command.query_async(connection).await,
             Self::Many(commands) => commands.query_async(connection).await,
             Self::Script(script, call) => match call.query_async(connection).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                Err(error)
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+                        && !is_active(Mutant::ForgetScripts) =>
+                {
                     script.load_async(connection).await?;
                     call.query_async(connection).await
                 }

@@ -146,7 +146,9 @@ impl Store for RedisStore {
         pipeline.cmd("GET").arg(&name.response);
         let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.run("claim", Request::Many(&pipeline)).await?;
-        let Some(head) = head else { return Ok(Claimed::Mine) };
+        let Some(head) = head.filter(|_| !is_active(Mutant::IgnoreHolder)) else {
+            return Ok(Claimed::Mine);
+        };
         let is_mine = codec::decode_fence(&head)?.token == record.fence().token;
         if is_mine && !is_active(Mutant::ForgetOwnClaim) {
             return Ok(Claimed::Mine);

@@ -3,7 +3,10 @@
 use redis::InfoDict;
 
 use super::RedisOptions;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::{
+    mutants::{Mutant, is_active},
+    store::{StoreError, StoreErrorKind},
+};
 
 /// `SET` with both `NX` and `GET` came with this version.
 const OLDEST: u64 = 7;
@@ -42,7 +45,8 @@ pub(super) fn judge(peer: &str, info: &InfoDict, options: &RedisOptions) -> Resu
         );
     }
     let policy = text("maxmemory_policy");
-    if policy != "noeviction" && !options.allow_eviction {
+    let evicts = policy != "noeviction" && !is_active(Mutant::AcceptEviction);
+    if evicts && !options.allow_eviction {
         let policy = if policy.is_empty() { "unknown" } else { &policy };
         return refuse(
             StoreErrorKind::Misconfigured,

@@ -1,0 +1,103 @@
+//! Clients that leave, and clients who are somebody else: rows 14 and 23.
+
+use std::time::Duration;
+
+use crate::{
+    is_in_use, pay,
+    support::{
+        backend::Backend,
+        client::{Connection, post, post_with, send},
+        eventually,
+        gate::{Gate, Process},
+        redis::Server,
+    },
+};
+
+/// Row 14, before the claim: whatever the length of what arrived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_request_is_none() {
+    let backend = Backend::start().await;
+    let gate = Gate::start(&backend.url(), "").await;
+    let request = post("/pay", "k", "half");
+    for length in 0..request.len() {
+        let mut client = Connection::open(gate.address).await;
+        client.write(&request[..length]).await;
+        if length % 2 == 0 {
+            client.reset();
+        }
+    }
+    let whole = pay(gate.address, "/pay", "k").await;
+    assert_eq!((whole.status, whole.header("idempotent-replayed")), (201, ""));
+    eventually("nothing is left of the halves", async || {
+        gate.metric("oncegate_buffered_bytes").await == 0.0
+            && gate.metric("oncegate_pending").await == 0.0
+    })
+    .await;
+    assert_eq!(backend.count(), 1);
+}
+
+/// Row 14, from the last byte to the answer: two hundred clients leave, each at a
+/// moment of its own, and everybody comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gone_at_any_moment() {
+    let (redis, backend) = (Server::start(&[]), Backend::start().await);
+    let gate = Process::start(&redis.url(), &backend.url(), None);
+    let address = gate.address;
+    let clients = (0..200_u64).map(|number| {
+        tokio::spawn(async move {
+            let request = post("/slow/10", &format!("k-{number}"), "pay");
+            let mut client = Connection::open(address).await;
+            client.write(&request).await;
+            let moment = Duration::from_micros(150 * number);
+            let _ = tokio::time::timeout(moment, client.answer()).await;
+            if number % 2 == 0 {
+                client.reset();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    for number in 0..200 {
+        let key = format!("k-{number}");
+        eventually("who comes back is answered", async || {
+            let answer = pay(address, "/slow/10", &key).await;
+            assert!(answer.status == 201 || is_in_use(&answer), "{answer:?}");
+            answer.status == 201
+        })
+        .await;
+        assert_eq!(backend.executions(&key), 1);
+    }
+}
+
+/// Row 23, in every state and at a gate that waits for another's answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_elses_key_says_nothing() {
+    let (redis, backend) = (Server::start(&[]), Backend::start().await);
+    let settings = "[idempotency]\non_conflict = \"wait\"\nconflict_wait = \"2s\"\n\
+                    [upstream]\nresponse_timeout = \"2s\"\n";
+    let [gate, other] =
+        [(); 2].map(|()| Process::configured(&redis.url(), &backend.url(), settings));
+    let as_caller = |who: &str, path: &str, key: &str| {
+        post_with(path, &[("Idempotency-Key", key), ("Authorization", who)], "secret of ann")
+    };
+    let nothing_for_bob = async |path: &str, key: &str| {
+        for gate in [&gate, &other] {
+            let answer = send(gate.address, &as_caller("Bearer bob", path, key)).await;
+            assert_eq!((answer.status, answer.problem()), (422, "key-reused".to_owned()));
+            assert!(!answer.text().contains("secret") && answer.header("location").is_empty());
+        }
+        assert_eq!(backend.executions(key), 1, "{path}");
+    };
+    let running = as_caller("Bearer ann", "/gate/a", "pending");
+    let address = gate.address;
+    let running = tokio::spawn(async move { send(address, &running).await });
+    eventually("it runs", async || backend.count() == 1).await;
+    nothing_for_bob("/gate/a", "pending").await;
+    backend.open("a", 1000);
+    assert_eq!(running.await.unwrap().text(), "secret of ann");
+    nothing_for_bob("/gate/a", "pending").await;
+    let unknown = send(gate.address, &as_caller("Bearer ann", "/reset", "unknown")).await;
+    assert_eq!(unknown.problem(), "outcome-unknown");
+    nothing_for_bob("/reset", "unknown").await;
+}

@@ -1,0 +1,232 @@
+//! Power cuts below the embedded store: what it acknowledged was on the disk.
+//!
+//! A disk keeps what was not forced apart. At every forced write in turn the power
+//! goes: of what was on its way each piece arrives, is lost, or is torn, as a seed
+//! says. Then the file is opened anew.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use oncegate::{
+    ambient::System,
+    engine::record::{Fence, Record, StoreKey},
+    store::{EmbeddedStore, Store, StoreError},
+};
+use redb::StorageBackend;
+
+use super::{
+    sample::{KEEP, done, key, owner, pending},
+    support::seed,
+};
+
+/// Disks lose or keep whole sectors.
+const SECTOR: usize = 512;
+
+/// A disk whose power can go.
+#[derive(Clone, Debug)]
+struct Disk(Arc<Mutex<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    /// What a reader sees.
+    seen: Vec<u8>,
+    /// What is there after a power cut.
+    forced: Vec<u8>,
+    on_its_way: Vec<Piece>,
+    syncs: usize,
+    power: Power,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+enum Power {
+    #[default]
+    On,
+    /// It goes at this forced write, and this decides what is left.
+    GoesAt(usize, fastrand::Rng),
+    Gone,
+}
+
+impl Disk {
+    fn new(content: Vec<u8>) -> Self {
+        let platter = Platter { seen: content.clone(), forced: content, ..Platter::default() };
+        Self(Arc::new(Mutex::new(platter)))
+    }
+
+    fn cut_at(&self, sync: usize, seed: u64) {
+        self.platter().power = Power::GoesAt(sync, fastrand::Rng::with_seed(seed));
+    }
+
+    fn platter(&self) -> MutexGuard<'_, Platter> {
+        self.0.lock().unwrap()
+    }
+
+    fn powered(&self) -> io::Result<MutexGuard<'_, Platter>> {
+        let platter = self.platter();
+        match platter.power {
+            Power::Gone => Err(io::Error::other("the power is gone")),
+            Power::On | Power::GoesAt(..) => Ok(platter),
+        }
+    }
+}
+
+impl Piece {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Length(length) => content.resize(*length, 0),
+            Self::Write(offset, data) => {
+                let end = offset + data.len();
+                content.resize(content.len().max(end), 0);
+                content[*offset..end].copy_from_slice(data);
+            }
+        }
+    }
+
+    /// The sectors of a piece that arrive.
+    fn torn(&self, random: &mut fastrand::Rng) -> Vec<Self> {
+        match self {
+            Self::Length(_) => vec![self.clone()],
+            Self::Write(offset, data) => data
+                .chunks(SECTOR)
+                .enumerate()
+                .filter(|_| random.bool())
+                .map(|(number, sector)| Self::Write(offset + number * SECTOR, sector.to_vec()))
+                .collect(),
+        }
+    }
+}
+
+impl Platter {
+    /// The power goes.
+    fn lose(&mut self, mut random: fastrand::Rng) {
+        for piece in std::mem::take(&mut self.on_its_way) {
+            match random.u8(0..3) {
+                0 => piece.apply(&mut self.forced),
+                1 => {}
+                _ => {
+                    piece.torn(&mut random).iter().for_each(|piece| piece.apply(&mut self.forced));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, piece: Piece) {
+        piece.apply(&mut self.seen);
+        self.on_its_way.push(piece);
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.powered()?.seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let platter = self.powered()?;
+        let offset = usize::try_from(offset).unwrap();
+        let there = platter.seen.get(offset..offset + out.len());
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.powered()?.take(Piece::Length(usize::try_from(len).unwrap()));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut platter = self.powered()?;
+        platter.syncs += 1;
+        if matches!(platter.power, Power::GoesAt(sync, _) if platter.syncs == sync) {
+            if let Power::GoesAt(_, random) = std::mem::replace(&mut platter.power, Power::Gone) {
+                platter.lose(random);
+            }
+            return Err(io::Error::other("the power goes"));
+        }
+        let pieces = std::mem::take(&mut platter.on_its_way);
+        pieces.iter().for_each(|piece| piece.apply(&mut platter.forced));
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        self.powered()?.take(Piece::Write(offset, data.to_vec()));
+        Ok(())
+    }
+}
+
+/// What the store has said is there.
+type Acknowledged = Vec<(StoreKey, Record)>;
+
+/// Claims and records until something fails.
+async fn work(store: &EmbeddedStore, acknowledged: &mut Acknowledged) -> Result<(), StoreError> {
+    for _ in 0..8 {
+        let (key, fence): (StoreKey, Fence) = (key(), owner());
+        store.claim(&key, &pending(fence), KEEP).await?;
+        acknowledged.push((key, pending(fence)));
+        let record = done(fence.next());
+        // Until this is acknowledged, either of the two may be there.
+        let claim = acknowledged.pop();
+        match store.swap(&key, fence, &record, KEEP).await {
+            Ok(_) => acknowledged.push((key, record)),
+            Err(error) => {
+                acknowledged.extend(claim);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(disk: &Disk) -> Result<EmbeddedStore, StoreError> {
+    EmbeddedStore::with_backend(disk.clone(), Arc::new(System))
+}
+
+/// Row 15 of the faults.
+#[expect(clippy::print_stdout, reason = "shown with --nocapture")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_claim_survives_a_power_cut() {
+    let seed = seed();
+    let disk = Disk::new(Vec::new());
+    let store = open(&disk).unwrap();
+    let started = disk.platter().syncs;
+    let before = disk.platter().forced.clone();
+    work(&store, &mut Acknowledged::new()).await.unwrap();
+    let syncs = disk.platter().syncs - started;
+    assert!(syncs >= 16, "{syncs} forced writes for 16 operations");
+    drop(store);
+
+    let (mut cuts, mut survivors) = (0, 0);
+    for sync in 1..=syncs + 4 {
+        for attempt in 0..4 {
+            let seed = seed.wrapping_add((sync * 4 + attempt) as u64);
+            let disk = Disk::new(before.clone());
+            let Ok(store) = open(&disk) else { panic!("the file was sound") };
+            let at = disk.platter().syncs + sync;
+            disk.cut_at(at, seed);
+            let mut acknowledged = Acknowledged::new();
+            let worked = work(&store, &mut acknowledged).await;
+            drop(store);
+            cuts += usize::from(worked.is_err());
+
+            let after = Disk::new(disk.platter().forced.clone());
+            let store = open(&after).unwrap_or_else(|error| panic!("sync {sync}, {seed}: {error}"));
+            for (key, record) in &acknowledged {
+                let held = store.get(key).await.unwrap();
+                let held = held.unwrap_or_else(|| panic!("sync {sync}, {seed}: {key} is lost"));
+                let later = matches!((record, &held), (Record::Pending(_), Record::Done(_)));
+                assert!(held == *record || later, "sync {sync}, {seed}: {held:?}");
+                survivors += 1;
+            }
+        }
+    }
+    println!("{cuts} power cuts at {syncs} forced writes, {survivors} records looked at");
+    assert!(cuts >= 4 * 16, "{cuts} cuts");
+}
