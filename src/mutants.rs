@@ -59,11 +59,13 @@ pub enum Mutant {
     AcceptHalfBody,
     /// Scripts that Redis has forgotten are not loaded again.
     ForgetScripts,
+    /// A response that comes after its time-out is dropped.
+    DropLate,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -90,6 +92,7 @@ impl Mutant {
         Self::AcceptTwoFramings,
         Self::AcceptHalfBody,
         Self::ForgetScripts,
+        Self::DropLate,
     ];
 }
 

@@ -24,6 +24,7 @@ use crate::{
         problem::{Fault, Problem},
         record::Reason,
     },
+    mutants::{Mutant, is_active},
 };
 
 /// After a response is overdue it may still take this many times as long to be
@@ -55,11 +56,14 @@ impl<S> Exchange<S> {
         let mut exchange = pin!(exchange);
         let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
         let mut response = claim.hold(timeout(patience, &mut exchange)).await;
-        if let Some(Err(_)) = response {
+        if let Some(Err(_)) = response
+            && !is_active(Mutant::ReleaseOnTimeout)
+        {
             // The client is told now. Whatever still comes is recorded for his retry.
             claim.give_up(Reason::Timeout).await;
             reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
-            response = claim.hold(timeout(patience.saturating_mul(LATE), &mut exchange)).await;
+            let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
+            response = claim.hold(timeout(patience.saturating_mul(late), &mut exchange)).await;
         }
         let response = match response {
             Some(Ok(Ok(response))) => Ok(response),
