@@ -17,6 +17,7 @@ pub(super) async fn poll(gate: Gate, lead: Lead) {
     let mut pause = MIN_PAUSE;
     while lead.is_watched() {
         tokio::select! {
+            biased;
             () = gate.closed() => return,
             () = tokio::time::sleep(pause) => {}
         }
