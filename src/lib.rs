@@ -137,8 +137,8 @@ pub use engine::{
     policy::{OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
 };
 pub use layer::{
-    Gate, GateBuilder, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, ResponseBody,
-    ResponseFuture, UpstreamError,
+    Gate, GateBuilder, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, Resolution,
+    Resolved, ResponseBody, ResponseFuture, UpstreamError,
 };
 
 /// Any error.

@@ -1,7 +1,7 @@
 //! Wrong turns that the tests must notice.
 //!
 //! Each variant breaks one rule of the code on purpose. Without the feature
-//! `mutants`, which nothing but tests switches on, [`is_active`] is a constant
+//! `mutants`, which nothing but tests switches on, `is_active` is a constant
 //! `false` and the compiler removes every trace.
 
 /// A rule that can be broken.

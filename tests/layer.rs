@@ -24,8 +24,13 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use oncegate::{
-    Gate, IdempotencyLayer, Key, OnConflict, Outcome, Policy, RequestBody, UpstreamError,
-    engine::problem::Fault, store::MemoryStore,
+    Gate, IdempotencyLayer, Key, OnConflict, Outcome, Policy, RequestBody, Resolution, Resolved,
+    UpstreamError,
+    engine::{
+        problem::Fault,
+        record::{Fence, State, StoreKey, StoredResponse},
+    },
+    store::MemoryStore,
 };
 use support::client::{post, send};
 use tokio::sync::Semaphore;
@@ -222,6 +227,61 @@ async fn an_error_releases_only_with_a_proof() {
         let _ = service.oneshot(request("k", "1")).await.unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), calls_after_retry, "{what}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_resolves_what_he_was_shown() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let gate = gate();
+    let policy = Policy::default();
+    let service =
+        IdempotencyLayer::new(gate.clone(), policy.clone()).layer(service_fn(move |_: Inbound| {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if number < 2 {
+                    return Err(oncegate::BoxError::from(UpstreamError::sent(Fault::Terminated)));
+                }
+                Ok(Response::new(Full::<Bytes>::from("executed by the retry")))
+            }
+        }));
+    let ask = |key: &'static str| service.clone().oneshot(request(key, "1"));
+    let shown = async || {
+        let page = gate.store().scan(None, 10).await.unwrap();
+        page.records.into_iter().find(|(_, summary)| summary.state == State::Unknown).unwrap()
+    };
+    assert_eq!(ask("a").await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    let (key, summary) = shown().await;
+    let found = || {
+        let (head, ()) = Response::builder().status(201).body(()).unwrap().into_parts();
+        Resolution::Executed(StoredResponse::new(head, Bytes::from("found by hand"), None))
+    };
+    let stale = Fence { revision: summary.fence.revision + 1, ..summary.fence };
+    assert_eq!(gate.resolve(&key, stale, found(), &policy).await.unwrap(), Resolved::Changed);
+    assert_eq!(ask("a").await.unwrap().status(), StatusCode::CONFLICT, "nothing has changed");
+    assert_eq!(
+        gate.resolve(&key, summary.fence, found(), &policy).await.unwrap(),
+        Resolved::Applied
+    );
+    let replay = ask("a").await.unwrap();
+    assert_eq!(
+        (replay.status(), text(replay).await),
+        (StatusCode::CREATED, "found by hand".to_owned())
+    );
+    assert_eq!(
+        gate.resolve(&key, summary.fence, found(), &policy).await.unwrap(),
+        Resolved::Changed
+    );
+
+    assert_eq!(ask("b").await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    let (key, summary) = shown().await;
+    let resolved = gate.resolve(&key, summary.fence, Resolution::NotExecuted, &policy).await;
+    assert_eq!(resolved.unwrap(), Resolved::Applied);
+    assert_eq!(text(ask("b").await.unwrap()).await, "executed by the retry");
+    let absent = StoreKey::from_bytes([0; 32]);
+    let resolved = gate.resolve(&absent, summary.fence, Resolution::NotExecuted, &policy).await;
+    assert_eq!(resolved.unwrap(), Resolved::Absent);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]

@@ -183,7 +183,9 @@ fn the_demo_keeps_every_promise() {
     let output = oncegate(&["demo", "--payments", "120", "--seed", "11"]);
     let table = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
     assert!(output.status.success(), "{table}");
-    for part in ["no retries", "retries", "hold", "retry (208)", "Every promise was kept"] {
+    for part in
+        ["no retries", "retries", "hold", "retry (208)", "reconcile", "Every promise was kept"]
+    {
         assert!(table.contains(part), "{part} in {table}");
     }
 }

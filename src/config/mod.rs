@@ -1,6 +1,6 @@
 //! Settings: the file, then the environment, then flags.
 //!
-//! [`raw`] mirrors the file; [`Config`] is what the program uses. Nothing inside
+//! `raw` mirrors the file; [`Config`] is what the program uses. Nothing inside
 //! the program checks a setting again.
 
 mod effective;

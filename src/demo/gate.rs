@@ -14,11 +14,40 @@ use crate::{
 pub(crate) struct GateOptions {
     /// Where it forwards to: `http://host:port`.
     pub(crate) upstream: String,
-    /// Whether a retry of an unknown outcome is dispatched again
-    /// (`on_unknown = "retry"`) instead of held.
-    pub(crate) retry_unknown: bool,
+    /// What a retry of an unknown outcome gets.
+    pub(crate) on_unknown: OnUnknown,
     /// A folder of its own for its store, which it may have to make.
     pub(crate) data: PathBuf,
+}
+
+/// The policies of `on_unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnUnknown {
+    /// Held.
+    Hold,
+    /// Dispatched again.
+    Retry,
+    /// Learnt from the service, which finds payments by their reference.
+    Reconcile,
+}
+
+impl OnUnknown {
+    /// The settings. A connection of the demo breaks at once or never, so what was on
+    /// its way has arrived long before the quiescence has passed.
+    const fn settings(self) -> &'static str {
+        match self {
+            Self::Hold => "idempotency.on_unknown = 'hold'",
+            Self::Retry => "idempotency.on_unknown = 'retry'",
+            Self::Reconcile => {
+                "[idempotency]\n\
+                 on_unknown = 'reconcile'\n\
+                 reconcile.request = 'GET /payments?reference={json:/reference}'\n\
+                 reconcile.executed = { status = [200], json = '/0/id' }\n\
+                 reconcile.not_executed = { status = [404] }\n\
+                 reconcile.quiescence = '250ms'\n"
+            }
+        }
+    }
 }
 
 /// A gate that listens on a free port of the loopback interface.
@@ -57,16 +86,16 @@ pub(crate) fn starter(options: GateOptions) -> Starting {
 /// # Errors
 /// [`DemoError::Gate`].
 pub(crate) async fn start(options: GateOptions) -> Result<RunningGate, DemoError> {
-    let GateOptions { upstream, retry_unknown, data } = options;
+    let GateOptions { upstream, on_unknown, data } = options;
     let failed = |reason: BoxError| DemoError::Gate { upstream: upstream.clone(), reason };
-    let on_unknown = if retry_unknown { "retry" } else { "hold" };
     let settings = format!(
         "server.listen = '127.0.0.1:0'\n\
          admin.listen = '127.0.0.1:0'\n\
          upstream.url = '{upstream}'\n\
          store.url = 'file:{}'\n\
-         idempotency.on_unknown = '{on_unknown}'\n",
+         {}\n",
         data.display(),
+        on_unknown.settings(),
     );
     let config = Config::load(&Sources::text(&settings)).map_err(|error| failed(error.into()))?;
     let server = Server::bind(config).await.map_err(|error| failed(error.into()))?;

@@ -82,7 +82,7 @@ async fn play(args: StormArgs) -> Run {
         let target = match round.path {
             Path::Direct => &args.direct.0,
             Path::GateBehindLink => &args.gate.0,
-            Path::HoldBeforeLink | Path::RetryBeforeLink => continue,
+            Path::HoldBeforeLink | Path::RetryBeforeLink | Path::ReconcileBeforeLink => continue,
         };
         played.push(round.play(target, &args.ledger.0, settings).await?);
     }

@@ -1,9 +1,9 @@
 use super::*;
 use crate::demo::{
     cli::HostPort,
-    gate::GateOptions,
+    gate::{GateOptions, OnUnknown, starter},
     part::listen_anywhere,
-    toy_gate::{faithful, forgetful},
+    toy_gate::forgetful,
 };
 
 async fn storm_through(start_gate: crate::demo::gate::StartGate) -> Verdict {
@@ -12,7 +12,7 @@ async fn storm_through(start_gate: crate::demo::gate::StartGate) -> Verdict {
     let service = Payments::start(listen_anywhere().await.unwrap(), options).await.unwrap();
     let gate = start_gate(GateOptions {
         upstream: format!("http://{}", service.addr),
-        retry_unknown: false,
+        on_unknown: OnUnknown::Hold,
         data: data.path().join("gate"),
     });
     let gate = gate.await.unwrap();
@@ -39,7 +39,7 @@ async fn storm_through(start_gate: crate::demo::gate::StartGate) -> Verdict {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_storm_judges_what_it_finds_across_the_network() {
-    assert_eq!(storm_through(faithful).await, Verdict::Kept);
+    assert_eq!(storm_through(starter).await, Verdict::Kept);
     assert_eq!(storm_through(forgetful).await, Verdict::Broken);
 }
 

@@ -42,13 +42,12 @@ pub(crate) enum Path {
     HoldBeforeLink,
     /// Client, gate under `retry`, link, a service that answers 208 to duplicates.
     RetryBeforeLink,
+    /// Client, gate under `reconcile`, link, service.
+    ReconcileBeforeLink,
 }
 
 /// The whole story.
-///
-/// A round with the gate under `reconcile` takes one more [`Path`] and one more
-/// entry here, with [`Promise::Exactly`].
-pub(crate) const ROUNDS: [Round; 5] = [
+pub(crate) const ROUNDS: [Round; 6] = [
     Round {
         number: "1",
         name: "no retries (at most once)",
@@ -84,6 +83,13 @@ pub(crate) const ROUNDS: [Round; 5] = [
         retries: Retries::WithKey(AfterUnknown::Retry),
         promise: Promise::Exactly,
     },
+    Round {
+        number: "4c",
+        name: "gate in front of the link: reconcile",
+        path: Path::ReconcileBeforeLink,
+        retries: Retries::WithKey(AfterUnknown::Retry),
+        promise: Promise::Exactly,
+    },
 ];
 
 /// What all rounds have in common.
@@ -114,7 +120,9 @@ impl Path {
         match self {
             Self::Direct => "link → payments",
             Self::GateBehindLink => "link → gate → payments",
-            Self::HoldBeforeLink | Self::RetryBeforeLink => "gate → link → payments",
+            Self::HoldBeforeLink | Self::RetryBeforeLink | Self::ReconcileBeforeLink => {
+                "gate → link → payments"
+            }
         }
     }
 }

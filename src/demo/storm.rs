@@ -43,7 +43,7 @@ pub(crate) enum Retries {
 pub(crate) enum AfterUnknown {
     /// It stops: the gate holds the key.
     Stop,
-    /// It tries again: the gate dispatches again.
+    /// It tries again: the gate dispatches again, or has learnt more.
     Retry,
 }
 

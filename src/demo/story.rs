@@ -20,7 +20,7 @@ use super::{
     cli::StoryArgs,
     console::{note, say},
     error::DemoError,
-    gate::{GateOptions, RunningGate, StartGate},
+    gate::{GateOptions, OnUnknown, RunningGate, StartGate},
     ledger::Repeats,
     link::{Link, Odds},
     part::{listen_anywhere, told_to_stop},
@@ -44,6 +44,7 @@ pub(crate) struct Stage {
     plain: RunningGate,
     hold: RunningGate,
     retry: RunningGate,
+    reconcile: RunningGate,
     // Dropped last: the folder goes when nobody uses it any more.
     _data: TempDir,
 }
@@ -88,20 +89,21 @@ impl Stage {
         let naive = payments(data.path(), "payments", Repeats::Execute).await?;
         let deduplicating = payments(data.path(), "payments-208", Repeats::Deduplicate).await?;
         let behind = link([naive.addr, deduplicating.addr], odds).await?;
-        let gate = |name: &str, upstream: SocketAddr, retry_unknown| {
+        let gate = |name: &str, upstream: SocketAddr, on_unknown| {
             start_gate(GateOptions {
                 upstream: format!("http://{upstream}"),
-                retry_unknown,
+                on_unknown,
                 data: data.path().join(name),
             })
         };
-        let plain = gate("gate", naive.addr, false).await?;
-        let hold = gate("gate-hold", behind.addrs[0], false).await?;
-        let retry = gate("gate-retry", behind.addrs[1], true).await?;
+        let plain = gate("gate", naive.addr, OnUnknown::Hold).await?;
+        let hold = gate("gate-hold", behind.addrs[0], OnUnknown::Hold).await?;
+        let retry = gate("gate-retry", behind.addrs[1], OnUnknown::Retry).await?;
+        let reconcile = gate("gate-reconcile", behind.addrs[0], OnUnknown::Reconcile).await?;
         // A seed of its own: the rounds shall not share their luck.
         let front = link([plain.addr], Odds { seed: odds.seed.wrapping_add(1 << 32), ..odds });
         let front = front.await?;
-        Ok(Self { naive, deduplicating, behind, front, plain, hold, retry, _data: data })
+        Ok(Self { naive, deduplicating, behind, front, plain, hold, retry, reconcile, _data: data })
     }
 
     /// Plays all rounds, one after the other.
@@ -116,6 +118,7 @@ impl Stage {
                 Path::GateBehindLink => (self.front.addrs[0], self.naive.addr),
                 Path::HoldBeforeLink => (self.hold.addr, self.naive.addr),
                 Path::RetryBeforeLink => (self.retry.addr, self.deduplicating.addr),
+                Path::ReconcileBeforeLink => (self.reconcile.addr, self.naive.addr),
             };
             played.push(round.play(&target.to_string(), &ledger.to_string(), settings).await?);
         }
@@ -125,7 +128,7 @@ impl Stage {
     /// Ends every part, clients' side first.
     pub(crate) async fn clear(self) {
         self.front.stop().await;
-        for gate in [self.plain, self.hold, self.retry] {
+        for gate in [self.plain, self.hold, self.retry, self.reconcile] {
             gate.stop().await;
         }
         self.behind.stop().await;
@@ -153,6 +156,7 @@ impl Stage {
             ("gate behind the link", self.plain.addr, "/payments/"),
             ("gate before the link: hold", self.hold.addr, "/payments/"),
             ("gate before the link: retry", self.retry.addr, "/payments/"),
+            ("gate before it: reconcile", self.reconcile.addr, "/payments/"),
         ]
         .map(|(what, addr, path)| format!("  {what:28} http://{addr}{path}"))
         .join("\n")

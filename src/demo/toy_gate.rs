@@ -1,5 +1,5 @@
-//! Gates for the tests of the story: one that keeps its promises as long as it
-//! lives, and some that do not. They share no code with the real one.
+//! Gates that do not keep their promises, to see that the story finds them out.
+//! They share no code with the real one.
 
 use std::{
     collections::HashMap,
@@ -17,15 +17,10 @@ use axum::{
 use tokio::sync::Mutex as Turn;
 
 use super::{
-    gate::{GateOptions, RunningGate, Starting},
+    gate::{GateOptions, OnUnknown, RunningGate, Starting},
     http::{CallError, call, request},
     part::{GRACE, Listening, Part, listen_anywhere},
 };
-
-/// At most once, replays, and says what it does not know.
-pub(crate) fn faithful(options: GateOptions) -> Starting {
-    start(options, Character::Faithful)
-}
 
 /// Forwards everything and remembers nothing.
 pub(crate) fn forgetful(options: GateOptions) -> Starting {
@@ -44,7 +39,6 @@ pub(crate) fn taciturn(options: GateOptions) -> Starting {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Character {
-    Faithful,
     Forgetful,
     Lying,
     Taciturn,
@@ -60,7 +54,7 @@ enum Known {
 #[derive(Clone)]
 struct Gate {
     upstream: Arc<str>,
-    retry_unknown: bool,
+    on_unknown: OnUnknown,
     character: Character,
     keys: Arc<Mutex<HashMap<String, Arc<Turn<Known>>>>>,
 }
@@ -70,7 +64,7 @@ fn start(options: GateOptions, character: Character) -> Starting {
         let Listening { listener, addr } = listen_anywhere().await?;
         let gate = Gate {
             upstream: options.upstream.trim_start_matches("http://").into(),
-            retry_unknown: options.retry_unknown,
+            on_unknown: options.on_unknown,
             character,
             keys: Arc::default(),
         };
@@ -104,7 +98,9 @@ impl Gate {
         match &*known {
             _ if self.character == Character::Forgetful => {}
             Known::Done(status, body) => return (*status, body.clone()).into_response(),
-            Known::Unknown if !self.retry_unknown => return self.unknown(StatusCode::CONFLICT),
+            Known::Unknown if self.on_unknown != OnUnknown::Retry => {
+                return self.unknown(StatusCode::CONFLICT);
+            }
             Known::Unknown | Known::Nothing => {}
         }
         let mut order = request(Method::POST, "/payments/", body);
@@ -128,7 +124,7 @@ impl Gate {
     fn unknown(&self, status: StatusCode) -> Response {
         match self.character {
             Character::Taciturn => StatusCode::BAD_GATEWAY.into_response(),
-            Character::Faithful | Character::Forgetful | Character::Lying => {
+            Character::Forgetful | Character::Lying => {
                 (status, r#"{"type": "https://example.test/outcome-unknown"}"#).into_response()
             }
         }

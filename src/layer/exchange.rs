@@ -4,37 +4,34 @@
 //! leads for a key goes on in a task of its own ([`Exchange::lead`]), so a client
 //! that leaves changes nothing: the exchange is finished and recorded.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::Body;
-use tokio::{
-    sync::{oneshot, watch},
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use super::{
     answer::{Outcome, Voice},
     body::{Buffered, RequestBody, ResponseBody},
-    claim::{self, Claim, Ending},
+    claim::{self, Claim},
     elsewhere,
     evidence::UpstreamError,
+    follow::{self, Patience, Seen},
     gate::Gate,
     reconcile::Learnt,
-    recording,
+    reply::{Led, Reply},
     waiters::{Lead, Place, View},
 };
 use crate::{
     BoxError,
     engine::{
-        decision::{Because, Decision, Refusal, decide},
+        decision::{Because, Decision, decide},
         fingerprint::Fingerprint,
-        outcome::{Evidence, Verdict, classify},
-        policy::{OnConflict, OnStoreDown, Policy},
-        problem::{Fault, Problem},
-        record::{Fence, Reason, Record, StoreKey},
+        policy::OnStoreDown,
+        problem::Problem,
+        record::{Fence, Record, StoreKey},
     },
     mutants::{Mutant, is_active},
     store::{Claimed, StoreError, Write},
@@ -50,31 +47,6 @@ pub(crate) struct Exchange<S> {
     pub(crate) key: StoreKey,
     pub(crate) print: Fingerprint,
 }
-
-/// What a leader's task has to say.
-#[expect(clippy::large_enum_variant, reason = "it is moved once")]
-enum Led<S, R> {
-    /// The answer.
-    Answer(Response<ResponseBody<R>>),
-    /// The key is busy elsewhere: wait with the others.
-    Follow(Exchange<S>, watch::Receiver<View>),
-}
-
-/// What a follower saw.
-enum Seen {
-    /// Enough to answer.
-    Decided(Decision),
-    /// The place is free: look anew.
-    Again,
-    /// The store did not answer the leader.
-    StoreDown,
-}
-
-/// After a response is overdue it may still take this many times as long to be
-/// recorded.
-pub(crate) const LATE: u32 = 4;
-
-type Reply<S, R> = oneshot::Sender<Led<S, R>>;
 
 impl<S> Exchange<S> {
     /// Answers, by whatever way is the shortest: the cache, a leader's view, or
@@ -107,7 +79,7 @@ impl<S> Exchange<S> {
                 },
             };
             let Self { gate, voice, print, .. } = &self;
-            let seen = follow(gate, &voice.policy, *print, &mut view, &mut patience);
+            let seen = follow::follow(gate, &voice.policy, *print, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
                 Seen::StoreDown => return self.store_down().await,
@@ -146,7 +118,7 @@ impl<S> Exchange<S> {
     {
         let voice = self.voice.clone();
         let gate = self.gate.clone();
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new();
         let task = gate.spawn(self.lead(lead, reply));
         let _guard = is_active(Mutant::CancelWithClient).then(|| AbortOnDrop(task.abort_handle()));
         match answer.await {
@@ -160,7 +132,7 @@ impl<S> Exchange<S> {
     }
 
     /// Claims the key, and does what the store's answer asks for.
-    async fn lead<B, R>(self, lead: Lead, reply: Reply<S, R>)
+    async fn lead<B, R>(self, lead: Lead, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -190,22 +162,21 @@ impl<S> Exchange<S> {
             };
             let (expect, because) = match decide(&held, self.print, &policy, self.gate.now()) {
                 Decision::Replay(replay) => {
-                    let _ =
-                        reply.send(Led::Answer(self.voice.replay(&replay, false, self.gate.now())));
+                    reply.answer(self.voice.replay(&replay, false, self.gate.now()));
                     if let Record::Done(done) = &held {
                         self.gate.cache().insert(self.key, Arc::clone(done));
                     }
                     return lead.finish(View::Seen(held));
                 }
                 Decision::Refuse(refusal) => {
-                    let _ = reply.send(Led::Answer(self.voice.refuse(Problem::Refused(refusal))));
+                    reply.answer(self.voice.refuse(Problem::Refused(refusal)));
                     return lead.finish(View::Seen(held));
                 }
                 Decision::Wait => {
                     let gate = self.gate.clone();
                     let view = lead.subscribe();
                     lead.show(View::Seen(held));
-                    let _ = reply.send(Led::Follow(self, view));
+                    reply.follow(self, view);
                     return elsewhere::poll(gate, lead).await;
                 }
                 Decision::TakeOver(expect, because) => (expect, because),
@@ -214,13 +185,13 @@ impl<S> Exchange<S> {
                         Ok(Learnt::NotExecuted) => (expect, Because::NotExecuted),
                         Ok(Learnt::Executed(done)) => {
                             let answer = self.voice.reconciled(&done);
-                            let _ = reply.send(Led::Answer(answer));
+                            reply.answer(answer);
                             self.gate.cache().insert(self.key, Arc::clone(&done));
                             return lead.finish(View::Seen(Record::Done(done)));
                         }
                         Ok(Learnt::Nothing) => {
                             let problem = Problem::Refused(refusal);
-                            let _ = reply.send(Led::Answer(self.voice.refuse(problem)));
+                            reply.answer(self.voice.refuse(problem));
                             return;
                         }
                         Ok(Learnt::Overtaken) => continue,
@@ -228,7 +199,7 @@ impl<S> Exchange<S> {
                         Err(error) => {
                             tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
                             lead.finish(View::StoreDown);
-                            let _ = reply.send(Led::Answer(self.store_down().await));
+                            reply.answer(self.store_down().await);
                             return;
                         }
                     }
@@ -259,7 +230,7 @@ impl<S> Exchange<S> {
         lead: Lead,
         fence: Fence,
         error: &StoreError,
-        reply: Reply<S, R>,
+        mut reply: Reply<S, R>,
     ) where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -273,7 +244,7 @@ impl<S> Exchange<S> {
         let (key, lease) = (self.key, self.voice.policy.lease);
         lead.finish(View::StoreDown);
         let answer = self.store_down().await;
-        let _ = reply.send(Led::Answer(answer));
+        reply.answer(answer);
         claim::take_back(&gate, &key, fence, lease).await;
     }
 
@@ -298,126 +269,6 @@ impl<S> Exchange<S> {
             }
         }
     }
-
-    /// Dispatches once, and settles the claim by what came of it.
-    async fn execute<B, R>(self, mut claim: Claim, reply: Reply<S, R>)
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-        S::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
-        let Self { gate, voice, inner, head, body, .. } = self;
-        if gate.is_closing() {
-            claim.settle(Ending::Released).await;
-            let _ = reply.send(Led::Answer(voice.refuse(Problem::ShuttingDown)));
-            return;
-        }
-        if !claim.is_current().await {
-            claim.settle(Ending::Released).await;
-            let _ = reply.send(Led::Answer(voice.refuse(Problem::StoreUnavailable)));
-            return;
-        }
-        let request = Request::from_parts(head, RequestBody::whole(body));
-        let exchange = async {
-            inner.oneshot(request).await.map_err(|error| UpstreamError::read(&*error.into()))
-        };
-        let mut exchange = pin!(exchange);
-        let mut reply = Some(reply);
-        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
-        let mut response = claim.hold(timeout(patience, &mut exchange)).await;
-        if let Some(Err(_)) = response {
-            // The caller is told now. Whatever still comes is recorded for his retry.
-            let problem = Problem::OutcomeUnknown { reason: Reason::Timeout };
-            claim.give_up(Reason::Timeout).await;
-            reply.take().map(|reply| reply.send(Led::Answer(voice.refuse(problem))));
-            response = claim.hold(timeout(patience.saturating_mul(LATE), &mut exchange)).await;
-        }
-        let answer = |answer| drop(reply.map(|reply| reply.send(Led::Answer(answer))));
-        let response = match response {
-            Some(Ok(Ok(response))) => response,
-            Some(Ok(Err((evidence, fault)))) => {
-                return answer(voice.refuse(fail(claim, &voice, evidence, fault).await));
-            }
-            Some(Err(_)) => {
-                return answer(voice.refuse(
-                    fail(claim, &voice, Evidence::TimedOut, Fault::ResponseTimeout).await,
-                ));
-            }
-            None => {
-                return answer(
-                    voice.refuse(fail(claim, &voice, Evidence::Abandoned, Fault::Terminated).await),
-                );
-            }
-        };
-        let opted_out = response
-            .headers()
-            .get(&voice.policy.opt_out_header)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
-        let evidence = Evidence::Answered { status: response.status(), opted_out };
-        match classify(evidence, &voice.policy) {
-            Verdict::Release => {
-                claim.settle(Ending::Released).await;
-                answer(voice.hand_on(response, Outcome::Released));
-            }
-            Verdict::Unknown(reason) => {
-                claim.settle(Ending::Unknown(reason)).await;
-                answer(voice.hand_on(response, Outcome::Unknown));
-            }
-            Verdict::Record => recording::record(claim, &voice, response, answer).await,
-        }
-    }
-}
-
-/// Watches the leader until there is something to say.
-async fn follow(
-    gate: &Gate,
-    policy: &Policy,
-    print: Fingerprint,
-    view: &mut watch::Receiver<View>,
-    patience: &mut Patience,
-) -> Seen {
-    loop {
-        let seen = view.borrow_and_update().clone();
-        let waits = match seen {
-            View::Looking => false,
-            View::StoreDown => return Seen::StoreDown,
-            View::Seen(record) => match decide(&record, print, policy, gate.now()) {
-                Decision::Wait => true,
-                // Only a leader acts on these, and there is one: his end frees the place.
-                Decision::TakeOver(..) | Decision::Reconcile(..) => false,
-                decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
-                    return Seen::Decided(decision);
-                }
-            },
-        };
-        let change = view.changed();
-        let change = if waits { patience.wait(change).await } else { Some(change.await) };
-        match change {
-            None => return Seen::Decided(Decision::Refuse(Refusal::KeyInUse)),
-            Some(Err(_)) => return Seen::Again,
-            Some(Ok(())) => {}
-        }
-    }
-}
-
-/// Settles a claim whose dispatch gave no response, and says so.
-pub(super) async fn fail(claim: Claim, voice: &Voice, evidence: Evidence, fault: Fault) -> Problem {
-    match classify(evidence, &voice.policy) {
-        Verdict::Release => {
-            claim.settle(Ending::Released).await;
-            Problem::Unreachable(fault)
-        }
-        Verdict::Unknown(reason) => {
-            claim.settle(Ending::Unknown(reason)).await;
-            Problem::OutcomeUnknown { reason }
-        }
-        // Without a response there is nothing to record.
-        Verdict::Record => {
-            claim.settle(Ending::Unknown(Reason::Reset)).await;
-            Problem::OutcomeUnknown { reason: Reason::Reset }
-        }
-    }
 }
 
 /// For a mutant: ends a task with its client.
@@ -426,29 +277,5 @@ struct AbortOnDrop(tokio::task::AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// How long a duplicate still waits for an owner.
-struct Patience {
-    limit: Duration,
-    until: Option<Instant>,
-    waited: bool,
-}
-
-impl Patience {
-    fn new(on_conflict: OnConflict) -> Self {
-        let limit = match on_conflict {
-            OnConflict::Wait(limit) => limit,
-            OnConflict::Reject => Duration::ZERO,
-        };
-        Self { limit, until: None, waited: false }
-    }
-
-    /// Waits for `change`; `None` when the patience is at its end.
-    async fn wait<F: Future>(&mut self, change: F) -> Option<F::Output> {
-        self.waited = true;
-        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
-        tokio::time::timeout_at(until, change).await.ok()
     }
 }

@@ -1,8 +1,9 @@
 //! The tower middleware. It knows a store as a trait, and no runtime but tokio.
 //!
 //! Read in this order: [`service`] decides at the first line whether a request is
-//! ours; [`exchange`] is the story of one that is; [`claim`] is what holding a key
-//! means; [`recording`] reads and records the response; [`waiters`] and
+//! ours; [`exchange`] is the story of one that is, up to its claim, and [`dispatch`]
+//! from there; [`claim`] is what holding a key means; [`recording`] reads and records
+//! the response; [`reconcile`] asks the backend; [`waiters`], [`follow`] and
 //! [`elsewhere`] are for duplicates; [`answer`] words what the caller gets.
 //!
 //! Rules that hold here:
@@ -16,22 +17,27 @@ mod answer;
 mod body;
 mod budget;
 mod claim;
+mod dispatch;
 mod elsewhere;
 mod evidence;
 mod exchange;
+mod follow;
 mod gate;
 #[expect(clippy::module_inception, reason = "the folder is named after what it makes")]
 mod layer;
+mod operator;
 mod reconcile;
 mod recording;
+mod reply;
 mod service;
 mod waiters;
 
 pub use answer::Outcome;
 pub use body::{RequestBody, ResponseBody};
-pub use evidence::UpstreamError;
 #[cfg(feature = "proxy")]
-pub(crate) use exchange::LATE;
+pub(crate) use dispatch::LATE;
+pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};
 pub use layer::IdempotencyLayer;
+pub use operator::{Resolution, Resolved};
 pub use service::{IdempotencyService, ResponseFuture};

@@ -17,8 +17,9 @@ use super::{
     answer::{Stored, Voice},
     body::{Frames, Gathered, ResponseBody},
     claim::{Claim, Ending, Settled},
+    dispatch::fail,
     evidence::UpstreamError,
-    exchange::fail,
+    reply::Reply,
 };
 use crate::{
     BoxError,
@@ -35,11 +36,11 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Records `response` and answers with it.
-pub(super) async fn record<R>(
+pub(super) async fn record<S, R>(
     claim: Claim,
     voice: &Voice,
     response: Response<R>,
-    answer: impl FnOnce(Response<ResponseBody<R>>),
+    mut reply: Reply<S, R>,
 ) where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
@@ -52,32 +53,32 @@ pub(super) async fn record<R>(
         limit: voice.policy.max_response_body,
     };
     if is_live(&head.headers) {
-        return reader.stream_and_record(claim, voice, head, answer).await;
+        return reader.stream_and_record(claim, voice, head, reply).await;
     }
     match claim.hold(reader.read()).await {
         Some(Read::Whole) => {
             let stored = StoredResponse::new(head, reader.gathered.into_bytes(), reader.trailers);
             let ending = Ending::Done(Recorded::Whole(stored.clone()));
             if is_active(Mutant::AnswerBeforeRecording) {
-                answer(voice.first(stored, Stored::Yes));
+                reply.answer(voice.first(stored, Stored::Yes));
                 claim.settle(ending).await;
                 return;
             }
             let settled = claim.settle(ending).await;
-            answer(voice.first(stored, was_stored(&settled)));
+            reply.answer(voice.first(stored, was_stored(&settled)));
         }
         Some(Read::TooLong(last)) => {
             claim.settle(Ending::Done(Recorded::StatusOnly(head.status))).await;
             let (frames, body) = ResponseBody::live();
-            answer(voice.live(without_connection(head, body), Stored::TooLarge));
+            reply.answer(voice.live(without_connection(head, body), Stored::TooLarge));
             reader.stream(frames, last).await;
         }
         Some(Read::Broken(evidence, fault)) => {
-            answer(voice.refuse(fail(claim, voice, evidence, fault).await));
+            reply.answer(voice.refuse(fail(claim, voice, evidence, fault).await));
         }
         None => {
             let problem = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
-            answer(voice.refuse(problem));
+            reply.answer(voice.refuse(problem));
         }
     }
 }
@@ -165,16 +166,16 @@ where
 
     /// Hands on every frame as it arrives, and records the whole at its end. A
     /// client that leaves stops nothing.
-    async fn stream_and_record(
+    async fn stream_and_record<S>(
         mut self,
         claim: Claim,
         voice: &Voice,
         head: response::Parts,
-        answer: impl FnOnce(Response<ResponseBody<R>>),
+        mut reply: Reply<S, R>,
     ) {
         let (mut frames, body) = ResponseBody::live();
         let recorded_head = without_connection(head.clone(), ());
-        answer(voice.live(without_connection(head, body), Stored::No));
+        reply.answer(voice.live(without_connection(head, body), Stored::No));
 
         let mut too_long = false;
         let end = claim

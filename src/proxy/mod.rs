@@ -1,8 +1,8 @@
 //! The standalone reverse proxy.
 //!
-//! [`Server`] listens and drains; [`pipeline`] is the way of a request;
-//! [`upstream`] is the way to the service, with the evidence of what was sent;
-//! [`headers`] is what a proxy changes. The HTTP implementation is hyper's on both
+//! [`Server`] listens and drains; `pipeline` is the way of a request;
+//! `upstream` is the way to the service, with the evidence of what was sent;
+//! `headers` is what a proxy changes. The HTTP implementation is hyper's on both
 //! sides; nothing here parses HTTP.
 
 mod headers;

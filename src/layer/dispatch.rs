@@ -1,0 +1,113 @@
+//! Dispatching once, and what becomes of the claim then.
+
+use std::{pin::pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt as _};
+
+use super::{
+    answer::{Outcome, Voice},
+    body::RequestBody,
+    claim::{Claim, Ending},
+    evidence::UpstreamError,
+    exchange::Exchange,
+    recording,
+    reply::Reply,
+};
+use crate::{
+    BoxError,
+    engine::{
+        outcome::{Evidence, Verdict, classify},
+        problem::{Fault, Problem},
+        record::Reason,
+    },
+};
+
+/// After a response is overdue it may still take this many times as long to be
+/// recorded.
+pub(crate) const LATE: u32 = 4;
+
+impl<S> Exchange<S> {
+    /// Dispatches once, and settles the claim by what came of it.
+    pub(super) async fn execute<B, R>(self, mut claim: Claim, mut reply: Reply<S, R>)
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let Self { gate, voice, inner, head, body, .. } = self;
+        if gate.is_closing() {
+            claim.settle(Ending::Released).await;
+            return reply.answer(voice.refuse(Problem::ShuttingDown));
+        }
+        if !claim.is_current().await {
+            claim.settle(Ending::Released).await;
+            return reply.answer(voice.refuse(Problem::StoreUnavailable));
+        }
+        let request = Request::from_parts(head, RequestBody::whole(body));
+        let exchange = async {
+            inner.oneshot(request).await.map_err(|error| UpstreamError::read(&*error.into()))
+        };
+        let mut exchange = pin!(exchange);
+        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
+        let mut response = claim.hold(timeout(patience, &mut exchange)).await;
+        if let Some(Err(_)) = response {
+            // The client is told now. Whatever still comes is recorded for his retry.
+            claim.give_up(Reason::Timeout).await;
+            reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
+            response = claim.hold(timeout(patience.saturating_mul(LATE), &mut exchange)).await;
+        }
+        let response = match response {
+            Some(Ok(Ok(response))) => Ok(response),
+            Some(Ok(Err(failure))) => Err(failure),
+            Some(Err(_)) => Err((Evidence::TimedOut, Fault::ResponseTimeout)),
+            None => Err((Evidence::Abandoned, Fault::Terminated)),
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err((evidence, fault)) => {
+                let problem = fail(claim, &voice, evidence, fault).await;
+                return reply.answer(voice.refuse(problem));
+            }
+        };
+        let opted_out = response
+            .headers()
+            .get(&voice.policy.opt_out_header)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+        let evidence = Evidence::Answered { status: response.status(), opted_out };
+        match classify(evidence, &voice.policy) {
+            Verdict::Release => {
+                claim.settle(Ending::Released).await;
+                reply.answer(voice.hand_on(response, Outcome::Released));
+            }
+            Verdict::Unknown(reason) => {
+                claim.settle(Ending::Unknown(reason)).await;
+                reply.answer(voice.hand_on(response, Outcome::Unknown));
+            }
+            Verdict::Record => recording::record(claim, &voice, response, reply).await,
+        }
+    }
+}
+
+/// Settles a claim whose dispatch gave no response, and says so.
+pub(super) async fn fail(claim: Claim, voice: &Voice, evidence: Evidence, fault: Fault) -> Problem {
+    match classify(evidence, &voice.policy) {
+        Verdict::Release => {
+            claim.settle(Ending::Released).await;
+            Problem::Unreachable(fault)
+        }
+        Verdict::Unknown(reason) => {
+            claim.settle(Ending::Unknown(reason)).await;
+            Problem::OutcomeUnknown { reason }
+        }
+        // Without a response there is nothing to record.
+        Verdict::Record => {
+            claim.settle(Ending::Unknown(Reason::Reset)).await;
+            Problem::OutcomeUnknown { reason: Reason::Reset }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Watching a leader, with patience.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{gate::Gate, waiters::View};
+use crate::engine::{
+    decision::{Decision, Refusal, decide},
+    fingerprint::Fingerprint,
+    policy::{OnConflict, Policy},
+};
+
+/// What a follower saw.
+pub(super) enum Seen {
+    /// Enough to answer.
+    Decided(Decision),
+    /// The place is free: look anew.
+    Again,
+    /// The store did not answer the leader.
+    StoreDown,
+}
+
+/// Watches the leader until there is something to say.
+pub(super) async fn follow(
+    gate: &Gate,
+    policy: &Policy,
+    print: Fingerprint,
+    view: &mut watch::Receiver<View>,
+    patience: &mut Patience,
+) -> Seen {
+    loop {
+        let seen = view.borrow_and_update().clone();
+        let waits = match seen {
+            View::Looking => false,
+            View::StoreDown => return Seen::StoreDown,
+            View::Seen(record) => match decide(&record, print, policy, gate.now()) {
+                Decision::Wait => true,
+                // Only a leader acts on these, and there is one: his end frees the place.
+                Decision::TakeOver(..) | Decision::Reconcile(..) => false,
+                decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
+                    return Seen::Decided(decision);
+                }
+            },
+        };
+        let change = view.changed();
+        let change = if waits { patience.wait(change).await } else { Some(change.await) };
+        match change {
+            None => return Seen::Decided(Decision::Refuse(Refusal::KeyInUse)),
+            Some(Err(_)) => return Seen::Again,
+            Some(Ok(())) => {}
+        }
+    }
+}
+
+/// How long a duplicate still waits for an owner.
+pub(super) struct Patience {
+    limit: Duration,
+    until: Option<Instant>,
+    pub(super) waited: bool,
+}
+
+impl Patience {
+    pub(super) fn new(on_conflict: OnConflict) -> Self {
+        let limit = match on_conflict {
+            OnConflict::Wait(limit) => limit,
+            OnConflict::Reject => Duration::ZERO,
+        };
+        Self { limit, until: None, waited: false }
+    }
+
+    /// Waits for `change`; `None` when the patience is at its end.
+    async fn wait<F: Future>(&mut self, change: F) -> Option<F::Output> {
+        self.waited = true;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        tokio::time::timeout_at(until, change).await.ok()
+    }
+}
