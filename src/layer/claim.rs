@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     gate::Gate,
-    waiters::{Lead, View},
+    waiters::{Lead, Moment, View},
 };
 use crate::{
     engine::{
@@ -113,13 +113,14 @@ impl Claim {
         policy: Arc<Policy>,
         lead: Lead,
         pending: Pending,
-        asked: Instant,
+        asked: Moment,
     ) -> Self {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
-        lead.show(View::Seen(Record::Pending(local)));
+        lead.show(View::Seen(Record::Pending(local), asked));
         let revision = AtomicU32::new(pending.fence.revision);
         let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
-        let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
+        let held =
+            Held { gate, policy, key, lead, pending, before: None, revision, asked: asked.at };
         Self { held: Some(held) }
     }
 
@@ -164,7 +165,9 @@ impl Claim {
         // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
         match (held.write(&record).await, lead, record) {
-            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Seen(record)),
+            (Ok(Write::Applied), Some(lead), Some(record)) => {
+                lead.finish(View::Seen(record, held.gate.moment()));
+            }
             (Ok(_), ..) => {}
             (Err(error), ..) => {
                 // The lease says the same a little later.
@@ -299,7 +302,7 @@ impl Held {
         }
         // Without a last view the followers look anew: the key is free.
         if let (Some(record), Some(lead)) = (record, self.lead) {
-            lead.finish(View::Seen(record));
+            lead.finish(View::Seen(record, self.gate.moment()));
         }
         Settled::Now
     }

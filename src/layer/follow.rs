@@ -4,11 +4,11 @@ use std::{future::Future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{gate::Gate, waiters::View};
+use super::{answer::Voice, waiters::View};
 use crate::engine::{
     decision::{Decision, Refusal, decide},
     fingerprint::Fingerprint,
-    policy::{OnConflict, Policy},
+    policy::OnConflict,
 };
 
 /// What a follower saw.
@@ -21,11 +21,11 @@ pub(super) enum Seen {
     StoreDown,
 }
 
-/// Watches the leader until there is something to say.
+/// Watches the leader until there is something to say to a request that came `since`.
 pub(super) async fn follow(
-    gate: &Gate,
-    policy: &Policy,
+    voice: &Voice,
     print: Fingerprint,
+    since: Instant,
     view: &mut watch::Receiver<View>,
     patience: &mut Patience,
 ) -> Seen {
@@ -34,10 +34,14 @@ pub(super) async fn follow(
         let waits = match seen {
             View::Looking => false,
             View::StoreDown => return Seen::StoreDown,
-            View::Seen(record) => match decide(&record, print, policy, gate.now()) {
+            View::Seen(record, asked) => match decide(&record, print, &voice.policy, asked.wall) {
                 Decision::Wait => true,
                 // Only a leader acts on these, and there is one: his end frees the place.
                 Decision::TakeOver(..) | Decision::Reconcile(..) => false,
+                // He may have seen an answer that was recorded after the leader asked.
+                Decision::Refuse(Refusal::OutcomeUnknown { .. }) if asked.at < since => {
+                    return Seen::Again;
+                }
                 decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
                     return Seen::Decided(decision);
                 }
