@@ -6,14 +6,14 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the example")]
 mod simulation;
 
-use simulation::{campaign::campaign, run, world::Fault};
+use simulation::{Report, campaign::campaign, run, world::Fault};
 
 /// As many as a debug build does in well under two minutes on two cores.
 const SEEDS: u64 = 6_000;
 
 #[test]
 fn no_seed_breaks_a_promise() {
-    let campaign = campaign(0..SEEDS, 2, |_| {});
+    let campaign = campaign(0..SEEDS, 2, Report::is_broken, |_| {});
     if let Some((seed, violations)) = &campaign.failed {
         panic!(
             "{violations:#?}\nreplay with: cargo run --release --no-default-features \

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use http_body_util::Full;
 use oncegate::{RequestBody, UpstreamError, engine::problem::Fault as Trouble};
@@ -24,6 +24,7 @@ use tower::Service;
 use super::{
     checker::Rule,
     node::Node,
+    scenario::Shape,
     world::{Fault, World, name},
 };
 
@@ -69,7 +70,7 @@ impl Upstream {
         let mut call = Call::new(&world, &node);
         // A pause or the end may come right before the first byte.
         node.proceed().await;
-        let Journey { there, back, deed } = draw(&world);
+        let Journey { there, back, deed } = draw(&world, attempt);
         let error = match deed {
             Deed::Refused(trouble) => {
                 wait(there).await;
@@ -131,10 +132,16 @@ impl Upstream {
         });
         let _ = head.await;
         call.has_head = true;
-        // A response that is only handed on ends when its client leaves.
-        call.finished = !matches!(status.as_u16(), 201 | 500);
+        // A response that is only handed on ends when its client leaves. So does one
+        // that is too long, once its status is recorded.
+        let shape = call.world.scenario.shape;
+        call.finished = !matches!(status.as_u16(), 201 | 500) || shape == Shape::Large;
         let mut response = Response::new(Answer { frames: body, call });
         *response.status_mut() = status;
+        if shape == Shape::Live {
+            let live = HeaderValue::from_static("text/event-stream");
+            response.headers_mut().insert(CONTENT_TYPE, live);
+        }
         Ok(response)
     }
 
@@ -194,9 +201,12 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Upstream {
     }
 }
 
-fn draw(world: &World) -> Journey {
+fn draw(world: &World, attempt: usize) -> Journey {
     let scenario = &world.scenario;
     let mut state = world.state();
+    let key = state.attempts[attempt].key;
+    state.dispatched[key] = true;
+    state.doubted[key] |= scenario.response_timeout.is_some();
     let rng = &mut state.rng;
     let quick = Duration::from_millis(rng.pick(&[0, 1, 5, 50, 300]));
     let mut journey = Journey {
@@ -238,6 +248,15 @@ fn draw(world: &World) -> Journey {
             let status = StatusCode::from_u16(status).expect("they are statuses");
             (Deed::Answered { status, executes }, Fault::BackendStatus)
         }
+    };
+    state.doubted[key] |= match deed {
+        Deed::Answered { status, .. } => status.is_server_error() && status != 500,
+        Deed::Refused(_) => false,
+        Deed::ResetBefore
+        | Deed::ResetOnTheWay(_)
+        | Deed::ResetAfter
+        | Deed::TimedOut(_)
+        | Deed::Truncated => true,
     };
     journey.deed = deed;
     drop(state);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    Report,
     checker::Violation,
     run,
     world::{Fault, Faults},
@@ -28,9 +29,14 @@ pub struct Campaign {
     pub failed: Option<(u64, Vec<Violation>)>,
 }
 
-/// Runs `seeds` on `threads` threads until one fails. `progress` hears of every
-/// thousandth.
-pub fn campaign(seeds: Range<u64>, threads: usize, progress: impl Fn(u64) + Sync) -> Campaign {
+/// Runs `seeds` on `threads` threads until one `has_failed`. `progress` hears of
+/// every thousandth.
+pub fn campaign(
+    seeds: Range<u64>,
+    threads: usize,
+    has_failed: impl Fn(&Report) -> bool + Sync,
+    progress: impl Fn(u64) + Sync,
+) -> Campaign {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
     let total = Mutex::new(Campaign::default());
@@ -45,7 +51,7 @@ pub fn campaign(seeds: Range<u64>, threads: usize, progress: impl Fn(u64) + Sync
             mine.seeds += 1;
             mine.requests += report.requests as u64;
             mine.faults += &report.faults;
-            if !report.violations.is_empty() {
+            if has_failed(&report) {
                 stop.store(true, Ordering::Relaxed);
                 mine.failed = Some((seed, report.violations));
             }

@@ -72,6 +72,8 @@ pub enum Observed {
     Recorded(StatusCode, Bytes),
     /// The backend's answer, which the gate says is not recorded yet.
     Delivered(StatusCode, Bytes),
+    /// It was executed, and its response was too long to keep.
+    NotStored,
     /// The backend's answer that means "not executed".
     Released,
     /// The backend could not be reached.
@@ -97,15 +99,20 @@ impl Observed {
         let cache = head.headers.get("cache-status").map_or(&b""[..], |value| value.as_bytes());
         let is_replay = head.headers.contains_key("idempotent-replayed");
         let Some(outcome) = outcome else { return Self::Strange(status, None) };
+        let retry = head.headers.contains_key("retry-after");
         match (outcome, status.as_u16(), body) {
             (Outcome::Executed | Outcome::Reconciled, _, Some(body))
                 if cache == b"oncegate; fwd=miss; stored" =>
             {
                 Self::Recorded(status, body)
             }
-            (Outcome::Executed, _, Some(body)) if cache == b"oncegate; fwd=miss; stored=?0" => {
+            (Outcome::Executed, _, Some(body))
+                if cache.starts_with(b"oncegate; fwd=miss; stored=?0") =>
+            {
                 Self::Delivered(status, body)
             }
+            // A live body that broke off.
+            (Outcome::Executed, 201 | 500, None) => Self::Lost,
             (Outcome::Replayed | Outcome::Waited, _, Some(body)) if is_replay => {
                 Self::Recorded(status, body)
             }
@@ -113,7 +120,8 @@ impl Observed {
             (Outcome::Unreachable, 502 | 504, Some(_)) => Self::Unreachable,
             (Outcome::Unknown, 502..=504, _) => Self::Lost,
             (Outcome::Unknown, 409, Some(_)) => Self::Unknown,
-            (Outcome::Conflict, 409, Some(_)) => Self::InUse,
+            (Outcome::Conflict, 409, Some(_)) if retry => Self::InUse,
+            (Outcome::Conflict, 409, Some(_)) => Self::NotStored,
             (Outcome::Mismatch, 422, Some(_)) => Self::Reused,
             (Outcome::LateRetry, 409, Some(_)) => Self::Expired,
             (Outcome::StoreUnavailable, 503, Some(_)) => Self::StoreDown,
@@ -127,6 +135,11 @@ impl Observed {
         matches!(self, Self::Recorded(..) | Self::Delivered(..))
     }
 
+    /// Whether it comes from a record, and must come again.
+    fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(..) | Self::NotStored)
+    }
+
     /// Whether it says that this request was not sent, or not executed.
     fn denies(&self) -> bool {
         match self {
@@ -135,6 +148,7 @@ impl Observed {
             | Self::Unknown
             | Self::InUse
             | Self::Reused
+            | Self::NotStored
             | Self::Expired
             | Self::StoreDown
             | Self::ShuttingDown => true,
@@ -188,19 +202,21 @@ async fn nothing_is_pending(world: &World) {
             Some(Record::Pending(_) | Record::Unknown(_)) => true,
             Some(Record::Done(_) | Record::Expired(_)) | None => false,
         };
-        let state = world.state();
-        let owners = || state.claims.iter().filter(|(claimed, _)| *claimed == key);
-        let has_reason = state.excused[key]
-            || owners().any(|(_, node)| !node.is_running())
-            || state.attempts.iter().any(|attempt| {
-                attempt.key == key
-                    && matches!(attempt.observed, Some(Observed::Lost | Observed::Left))
-            });
-        drop(state);
-        if is_unknown && !has_reason {
+        if is_unknown && !is_doubtful(world, key) {
             world.violated(Rule::Known, format!("key {key} is unknown and nothing happened"));
         }
     }
+}
+
+/// Whether anything happened that leaves the outcome of a key unknown: trouble with
+/// the store or the backend, an owner that was harmed, a clock that stepped.
+pub fn is_doubtful(world: &World, key: usize) -> bool {
+    let state = world.state();
+    let mut owners = state.claims.iter().filter(|(claimed, _)| *claimed == key);
+    state.excused[key]
+        || state.doubted[key]
+        || world.scenario.steps_clocks()
+        || owners.any(|(_, node)| !node.is_unharmed())
 }
 
 /// Asks for every key in every place, twice.
@@ -229,7 +245,7 @@ async fn probe(world: &Arc<World>) {
 fn seen_by_now(state: &State, key: usize) -> Option<Observed> {
     let of_key = state.attempts.iter().filter(|attempt| attempt.key == key);
     let mut seen = of_key.filter_map(|attempt| attempt.observed.as_ref());
-    seen.find(|observed| matches!(observed, Observed::Recorded(..))).cloned()
+    seen.find(|observed| observed.is_recorded()).cloned()
 }
 
 /// Judges the whole history.
@@ -260,7 +276,7 @@ fn judge_key(state: &State, key: usize, short_lived: bool, found: &mut Vec<Viola
         })
     };
     let seen = attempts()
-        .filter(|(_, _, observed, _)| matches!(observed, Observed::Recorded(..)))
+        .filter(|(_, _, observed, _)| observed.is_recorded())
         .min_by_key(|(.., end)| *end);
     for (number, attempt, observed, _) in attempts() {
         if let Observed::Strange(status, outcome) = observed {
@@ -297,7 +313,8 @@ fn judge_key(state: &State, key: usize, short_lived: bool, found: &mut Vec<Viola
                 format!("request {first} saw {recorded:?}, request {number} then {observed:?}");
             violated(Rule::Same, what);
         }
-        if let (Observed::Recorded(..), Some((.., recorded, _))) = (observed, seen)
+        if let Some((.., recorded, _)) = seen
+            && observed.is_recorded()
             && observed != recorded
         {
             violated(Rule::Same, format!("{recorded:?} and {observed:?}"));
@@ -320,6 +337,7 @@ fn may_be_told_another(observed: &Observed) -> bool {
         | Observed::Lost
         | Observed::Unknown
         | Observed::InUse
+        | Observed::NotStored
         | Observed::Expired
         | Observed::Strange(..) => false,
     }
@@ -333,7 +351,7 @@ fn may_be_told_after(observed: &Observed, recorded: &Observed, short_lived: bool
         | Observed::StoreDown
         | Observed::ShuttingDown
         | Observed::InUse => true,
-        Observed::Recorded(..) => observed == recorded,
+        Observed::Recorded(..) | Observed::NotStored => observed == recorded,
         Observed::Expired => short_lived,
         Observed::Delivered(..)
         | Observed::Released

@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 
 use super::{
     backend::ATTEMPT,
-    checker::{Attempt, Observed, Rule},
+    checker::{Attempt, Observed, Rule, is_doubtful},
     scenario::{Plan, Variant},
     world::{Fault, Slot, World, name},
 };
@@ -93,6 +93,9 @@ pub async fn attempt(
         }
     };
     world.note(|| format!("request {number} -> {observed:?}"));
+    if observed == Observed::Unknown && !is_doubtful(world, key) {
+        world.violated(Rule::Known, format!("request {number}: nothing happened to key {key}"));
+    }
     let mut state = world.state();
     state.attempts[number].end = Some(Instant::now());
     state.attempts[number].observed = Some(observed.clone());

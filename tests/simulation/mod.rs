@@ -45,6 +45,13 @@ pub struct Report {
     pub log: Vec<String>,
 }
 
+impl Report {
+    /// Whether any promise was broken.
+    pub fn is_broken(&self) -> bool {
+        !self.violations.is_empty()
+    }
+}
+
 /// Runs one seed in a runtime of its own.
 pub fn run(seed: u64, traced: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()

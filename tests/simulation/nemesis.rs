@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, StatusCode};
+use oncegate::{Resolution, Resolved, engine::record::StoredResponse};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    backend::found_as,
     checker::Rule,
     scenario::Move,
     world::{Fault, Slot, World},
@@ -67,10 +70,47 @@ async fn strike(world: Arc<World>, next: Move) {
             world.count(Fault::GateClockStepped);
             node.step_clock(by);
         }
+        Move::Operator { slot, key } => {
+            let Some(place) = peek(&world, slot) else { return };
+            tokio::select! {
+                biased;
+                () = place.node.died() => {}
+                () = resolve(&world, &place, key) => {}
+            }
+        }
         Move::StoreClock { by } => {
             world.count(Fault::StoreClockStepped);
             world.store_clock.step(by);
         }
+    }
+}
+
+/// An operator looks at a key whose outcome is unknown, looks into the ledger, and
+/// says what he found. That nothing was executed he knows only if nothing was sent
+/// and whoever might still send is gone.
+async fn resolve(world: &World, place: &Slot, key: usize) {
+    let Some((name, _)) = world.keys().find(|(_, number)| *number == key) else { return };
+    let Ok(Some(record)) = place.gate.store().get(name).await else { return };
+    let resolution = {
+        let state = world.state();
+        let mut owners = state.claims.iter().filter(|(claimed, _)| *claimed == key);
+        match state.ledger.iter().position(|row| row.key == key) {
+            Some(row) => Resolution::Executed(StoredResponse {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: found_as(row),
+                trailers: None,
+            }),
+            None if !state.dispatched[key] && owners.all(|(_, node)| node.is_dead()) => {
+                Resolution::NotExecuted
+            }
+            None => return,
+        }
+    };
+    let resolved = place.gate.resolve(name, record.fence(), resolution, &world.policy).await;
+    world.note(|| format!("operator, key {key}: {resolved:?}"));
+    if matches!(resolved, Ok(Resolved::Applied)) {
+        world.count(Fault::OperatorResolved);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -20,6 +20,8 @@ pub struct Node {
     pub id: usize,
     status: Mutex<Status>,
     changed: Notify,
+    /// It was paused, told to go, or killed.
+    harmed: AtomicBool,
     clock: Clock,
 }
 
@@ -35,7 +37,7 @@ enum Status {
 impl Node {
     pub fn new(id: usize, clock: Clock) -> Arc<Self> {
         let status = Mutex::new(Status::Running);
-        Arc::new(Self { id, status, changed: Notify::new(), clock })
+        Arc::new(Self { id, status, changed: Notify::new(), harmed: AtomicBool::new(false), clock })
     }
 
     fn status(&self) -> Status {
@@ -43,6 +45,7 @@ impl Node {
     }
 
     fn set(&self, status: Status) {
+        self.harmed.store(true, Ordering::Relaxed);
         *self.status.lock().expect("nothing panics while it is held") = status;
         self.changed.notify_waiters();
     }
@@ -76,6 +79,11 @@ impl Node {
 
     pub fn is_running(&self) -> bool {
         self.status() == Status::Running
+    }
+
+    /// Whether it never did anything but run.
+    pub fn is_unharmed(&self) -> bool {
+        !self.harmed.load(Ordering::Relaxed)
     }
 
     /// Whether its limit to finish what runs is over.

@@ -19,6 +19,7 @@ pub struct Scenario {
     pub gates: usize,
     pub keys: usize,
     pub rule: Rule,
+    pub shape: Shape,
     pub lease: Duration,
     pub on_conflict: OnConflict,
     pub response_timeout: Option<Duration>,
@@ -42,6 +43,16 @@ pub struct Scenario {
 pub enum Rule {
     Hold,
     Reconcile,
+}
+
+/// The kind of response that the backend gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Plain,
+    /// An event stream: it reaches the client while it is made.
+    Live,
+    /// Longer than the policy records.
+    Large,
 }
 
 /// What one client does.
@@ -76,6 +87,8 @@ pub enum Move {
     StoreDown { length: Duration },
     /// A gate's wall clock jumps, in milliseconds.
     GateClock { slot: usize, by: i64 },
+    /// An operator looks at a key, and says what he can find out.
+    Operator { slot: usize, key: usize },
     /// The store's wall clock jumps, in milliseconds.
     StoreClock { by: i64 },
 }
@@ -120,6 +133,16 @@ impl Scenario {
             gates,
             keys,
             rule,
+            shape: rng.pick(&[
+                Shape::Plain,
+                Shape::Plain,
+                Shape::Plain,
+                Shape::Plain,
+                Shape::Plain,
+                Shape::Plain,
+                Shape::Live,
+                Shape::Large,
+            ]),
             lease,
             on_conflict,
             response_timeout,
@@ -146,7 +169,7 @@ impl Scenario {
             let slot = rng.count(0, self.gates - 1);
             let hour = HOUR.as_millis() as u64;
             let by = rng.between(0, 2 * hour) as i64 - hour as i64;
-            let next = match rng.count(0, 6) {
+            let next = match rng.count(0, 8) {
                 0 => Move::Kill { slot, back_after: rng.duration(Duration::ZERO, self.lease) },
                 1 | 2 if !std::mem::replace(&mut paused[slot], true) => {
                     Move::Pause { slot, length: rng.duration(Duration::ZERO, self.longest_pause()) }
@@ -159,6 +182,7 @@ impl Scenario {
                 6 if self.rule == Rule::Hold && !std::mem::replace(&mut store_stepped, true) => {
                     Move::StoreClock { by }
                 }
+                7 | 8 => Move::Operator { slot, key: rng.count(0, self.keys - 1) },
                 _ => continue,
             };
             self.moves.push((at, next));
@@ -191,6 +215,12 @@ impl Scenario {
         patience + 60 * self.lease + 4 * self.longest_pause()
     }
 
+    /// Whether a wall clock steps.
+    pub fn steps_clocks(&self) -> bool {
+        let steps = |next: &Move| matches!(next, Move::GateClock { .. } | Move::StoreClock { .. });
+        self.moves.iter().any(|(_, next)| steps(next))
+    }
+
     pub fn is_short_lived(&self) -> bool {
         self.retention < HOUR
     }
@@ -205,6 +235,10 @@ impl Scenario {
             lease: self.lease,
             response_timeout: self.response_timeout,
             retention: self.retention,
+            max_response_body: match self.shape {
+                Shape::Plain | Shape::Live => 1 << 20,
+                Shape::Large => 16,
+            },
             problem_base: String::new(),
             ..Policy::default()
         }

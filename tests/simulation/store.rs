@@ -80,7 +80,7 @@ impl Link {
 
     async fn call(&self, key: &StoreKey, command: Command) -> Result<Reply, StoreError> {
         self.node.proceed().await;
-        let trip = self.draw();
+        let trip = self.draw(key);
         if matches!(trip.fate, Fate::DiesBefore) {
             self.die().await;
         }
@@ -160,7 +160,7 @@ impl Link {
         }
     }
 
-    fn draw(&self) -> Trip {
+    fn draw(&self, key: &StoreKey) -> Trip {
         let scenario = &self.world.scenario;
         let lease = scenario.lease;
         let mut state = self.world.state();
@@ -185,10 +185,12 @@ impl Link {
             3 => (Fate::Late(later), Fault::StoreLate),
             4 => (Fate::Duplicated(later), Fault::StoreDuplicated),
             5 | 6 => {
+                state.excused[self.world.key(key)] = true;
                 trip.there = slow;
                 (Fate::Arrives, Fault::StoreSlow)
             }
             _ => {
+                state.excused[self.world.key(key)] = true;
                 trip.back = slow;
                 (Fate::Arrives, Fault::StoreSlow)
             }

@@ -50,6 +50,10 @@ pub struct State {
     pub faults: Faults,
     /// Keys whose outcome may be unknown for a reason.
     pub excused: Vec<bool>,
+    /// Keys whose requests met trouble on their way to the backend or back.
+    pub doubted: Vec<bool>,
+    /// Keys with a request that was sent.
+    pub dispatched: Vec<bool>,
     /// Which process claimed which key.
     pub claims: Vec<(usize, Arc<Node>)>,
     pub store_down_until: Instant,
@@ -106,10 +110,11 @@ pub enum Fault {
     BackendStatus,
     ClientLeft,
     LookupFailed,
+    OperatorResolved,
 }
 
 impl Fault {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::GateKilled,
         Self::GateDied,
         Self::GatePaused,
@@ -133,6 +138,7 @@ impl Fault {
         Self::BackendStatus,
         Self::ClientLeft,
         Self::LookupFailed,
+        Self::OperatorResolved,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -160,6 +166,7 @@ impl Fault {
             Self::BackendStatus => "status 401, 429, 500, 502 or 503",
             Self::ClientLeft => "client left",
             Self::LookupFailed => "lookup failed",
+            Self::OperatorResolved => "operator resolved a key",
         }
     }
 }
@@ -200,6 +207,8 @@ impl World {
             violations: Vec::new(),
             faults: Faults::default(),
             excused: vec![false; scenario.keys],
+            doubted: vec![false; scenario.keys],
+            dispatched: vec![false; scenario.keys],
             claims: Vec::new(),
             store_down_until: start,
             healed: false,
