@@ -328,6 +328,7 @@ fn may_be_told_another(observed: &Observed) -> bool {
         Observed::Broken
         | Observed::Left
         | Observed::Reused
+        | Observed::InUse
         | Observed::StoreDown
         | Observed::ShuttingDown => true,
         Observed::Recorded(..)
@@ -336,7 +337,6 @@ fn may_be_told_another(observed: &Observed) -> bool {
         | Observed::Unreachable
         | Observed::Lost
         | Observed::Unknown
-        | Observed::InUse
         | Observed::NotStored
         | Observed::Expired
         | Observed::Strange(..) => false,
