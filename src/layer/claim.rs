@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     gate::Gate,
-    waiters::{Lead, Moment, View},
+    waiters::{Lead, View},
 };
 use crate::{
     engine::{
@@ -113,14 +113,13 @@ impl Claim {
         policy: Arc<Policy>,
         lead: Lead,
         pending: Pending,
-        asked: Moment,
+        asked: Instant,
     ) -> Self {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
-        lead.show(View::Seen(Record::Pending(local), asked));
+        lead.show(View::Owned(Record::Pending(local)));
         let revision = AtomicU32::new(pending.fence.revision);
         let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
-        let held =
-            Held { gate, policy, key, lead, pending, before: None, revision, asked: asked.at };
+        let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
         Self { held: Some(held) }
     }
 
@@ -165,9 +164,7 @@ impl Claim {
         // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
         match (held.write(&record).await, lead, record) {
-            (Ok(Write::Applied), Some(lead), Some(record)) => {
-                lead.finish(View::Seen(record, held.gate.moment()));
-            }
+            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Owned(record)),
             (Ok(_), ..) => {}
             (Err(error), ..) => {
                 // The lease says the same a little later.
@@ -302,7 +299,7 @@ impl Held {
         }
         // Without a last view the followers look anew: the key is free.
         if let (Some(record), Some(lead)) = (record, self.lead) {
-            lead.finish(View::Seen(record, self.gate.moment()));
+            lead.finish(View::Owned(record));
         }
         Settled::Now
     }

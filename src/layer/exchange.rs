@@ -79,8 +79,8 @@ impl<S> Exchange<S> {
                     }
                 },
             };
-            let Self { voice, print, .. } = &self;
-            let seen = follow::follow(voice, *print, since, &mut view, &mut patience);
+            let Self { gate, voice, print, .. } = &self;
+            let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
                 Seen::StoreDown => return self.store_down().await,
@@ -152,12 +152,12 @@ impl<S> Exchange<S> {
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
                 Ok(Claimed::Mine) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
                     return self.execute(claim, reply).await;
                 }
                 Ok(Claimed::Held(held)) => held,
                 Err(_) if is_active(Mutant::DispatchUnclaimed) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
                     return self.execute(claim, reply).await;
                 }
                 Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
@@ -189,7 +189,7 @@ impl<S> Exchange<S> {
                             let answer = self.voice.reconciled(&done);
                             reply.answer(answer);
                             self.gate.cache().insert(self.key, Arc::clone(&done));
-                            return lead.finish(View::Seen(Record::Done(done), self.gate.moment()));
+                            return lead.finish(View::Owned(Record::Done(done)));
                         }
                         Ok(Learnt::Nothing) => {
                             let problem = Problem::Refused(refusal);
@@ -215,7 +215,7 @@ impl<S> Exchange<S> {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, ?because, "a key was taken over");
                     let claim =
-                        Claim::new(&self.gate, policy, lead, pending, asked).instead_of(because);
+                        Claim::new(&self.gate, policy, lead, pending, asked.at).instead_of(because);
                     return self.execute(claim, reply).await;
                 }
                 // Somebody was faster; what he wrote decides.

@@ -27,9 +27,11 @@ pub(crate) struct Waiters {
 pub(crate) enum View {
     /// He asks the store.
     Looking,
-    /// This was there when the store was asked. A claim of this process's own never
-    /// shows a lease that passes.
+    /// This was there when the store was asked.
     Seen(Record, Moment),
+    /// This is there: its owner says so, who is in this process. A claim of his never
+    /// shows a lease that passes.
+    Owned(Record),
     /// The store did not answer him.
     StoreDown,
 }
