@@ -175,7 +175,7 @@ impl Claim {
 
     /// Ends the claim.
     pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
-        let Some(held) = self.held.take() else { return Settled::Fenced };
+        let Some(mut held) = self.held.take() else { return Settled::Fenced };
         if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
             // It was given up, and nothing has come since.
             return Settled::Now;
@@ -186,6 +186,10 @@ impl Claim {
             Ok(Write::Fenced) => held.fenced(),
             Err(error) => {
                 tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
+                if record.is_none() {
+                    // Who lets go of a key has no say about it any more.
+                    held.lead = None;
+                }
                 let gate = held.gate.clone();
                 gate.spawn(held.settle_later(record));
                 Settled::Later

@@ -1,5 +1,5 @@
-//! A store whose replies take longer than a lease: what they say was true when the
-//! store was asked, and nothing more.
+//! A store whose replies take longer than a lease, or get lost: what they say was
+//! true when the store was asked, and nothing more.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, Outcome, Policy, RequestBody,
+    Gate, IdempotencyLayer, Outcome, Policy, RequestBody, UpstreamError,
     ambient::{Ambient, System},
     engine::{
         policy::Keep,
+        problem::Fault,
         record::{Fence, Record, StoreKey, Timestamp, Token},
     },
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, Write},
@@ -37,7 +38,8 @@ impl Ambient for Virtual {
     }
 }
 
-/// A view of a store whose replies to claims are on their way for this long.
+/// A view of a store whose replies to claims are on their way for this long, and
+/// whose replies to removals never come.
 #[derive(Clone, Debug)]
 struct Far(Arc<MemoryStore>, Duration);
 
@@ -65,7 +67,8 @@ impl Store for Far {
     }
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
-        self.0.remove(key, expect).await
+        let _ = self.0.remove(key, expect).await;
+        Err(StoreError::timeout("remove", LEASE))
     }
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
@@ -124,6 +127,21 @@ async fn a_slow_reply_does_not_make_a_healthy_owner_lost() {
     sleep(LEASE / 2).await;
     assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Conflict);
     assert_eq!(owner.await.unwrap(), Outcome::Executed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lets_go_of_a_key_does_not_refuse_its_next_owner() {
+    let pair = Pair::new(Duration::ZERO, None);
+    let refusing = IdempotencyLayer::new(pair.far.clone(), Policy::default()).layer(service_fn(
+        |_: Request<RequestBody<Full<Bytes>>>| async {
+            Err::<Response<Full<Bytes>>, _>(UpstreamError::unsent(Fault::Refused))
+        },
+    ));
+    let request = Request::post("/another").header("idempotency-key", "k");
+    let answer = refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(answer.extensions().get(), Some(&Outcome::Unreachable));
+    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed);
+    assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Replayed);
 }
 
 #[tokio::test(start_paused = true)]
