@@ -116,7 +116,7 @@ impl Claim {
         asked: Instant,
     ) -> Self {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
-        lead.show(View::Seen(Record::Pending(local)));
+        lead.show(View::Owned(Record::Pending(local)));
         let revision = AtomicU32::new(pending.fence.revision);
         let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
         let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
@@ -164,7 +164,7 @@ impl Claim {
         // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
         match (held.write(&record).await, lead, record) {
-            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Seen(record)),
+            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Owned(record)),
             (Ok(_), ..) => {}
             (Err(error), ..) => {
                 // The lease says the same a little later.
@@ -175,7 +175,7 @@ impl Claim {
 
     /// Ends the claim.
     pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
-        let Some(held) = self.held.take() else { return Settled::Fenced };
+        let Some(mut held) = self.held.take() else { return Settled::Fenced };
         if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
             // It was given up, and nothing has come since.
             return Settled::Now;
@@ -187,6 +187,10 @@ impl Claim {
             Err(_) if is_active(Mutant::GiveUpRecording) => Settled::Later,
             Err(error) => {
                 tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
+                if record.is_none() {
+                    // Who lets go of a key has no say about it any more.
+                    held.lead = None;
+                }
                 let gate = held.gate.clone();
                 gate.spawn(held.settle_later(record));
                 Settled::Later
@@ -300,7 +304,7 @@ impl Held {
         }
         // Without a last view the followers look anew: the key is free.
         if let (Some(record), Some(lead)) = (record, self.lead) {
-            lead.finish(View::Seen(record));
+            lead.finish(View::Owned(record));
         }
         Settled::Now
     }

@@ -61,6 +61,7 @@ impl<S> Exchange<S> {
         R::Error: Into<BoxError>,
     {
         let mut patience = Patience::new(self.voice.policy.on_conflict);
+        let since = Instant::now();
         loop {
             if let Some(answer) = self.cached_answer() {
                 return answer;
@@ -79,7 +80,7 @@ impl<S> Exchange<S> {
                 },
             };
             let Self { gate, voice, print, .. } = &self;
-            let seen = follow::follow(gate, &voice.policy, *print, &mut view, &mut patience);
+            let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
                 Seen::StoreDown => return self.store_down().await,
@@ -144,38 +145,39 @@ impl<S> Exchange<S> {
         let policy = Arc::clone(&self.voice.policy);
         let token = self.gate.token();
         loop {
-            let asked = Instant::now();
+            // A slow reply says nothing about the time after its question.
+            let asked = self.gate.moment();
             let pending = claim::intent(&self.gate, &policy, self.print, token);
             let record = Record::Pending(pending.clone());
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
                 Ok(Claimed::Mine) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
                     return self.execute(claim, reply).await;
                 }
                 Ok(Claimed::Held(held)) => held,
                 Err(_) if is_active(Mutant::DispatchUnclaimed) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
                     return self.execute(claim, reply).await;
                 }
                 Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
             };
-            let (expect, because) = match decide(&held, self.print, &policy, self.gate.now()) {
+            let (expect, because) = match decide(&held, self.print, &policy, asked.wall) {
                 Decision::Replay(replay) => {
                     reply.answer(self.voice.replay(&replay, false, self.gate.now()));
                     if let Record::Done(done) = &held {
                         self.gate.cache().insert(self.key, Arc::clone(done));
                     }
-                    return lead.finish(View::Seen(held));
+                    return lead.finish(View::Seen(held, asked));
                 }
                 Decision::Refuse(refusal) => {
                     reply.answer(self.voice.refuse(Problem::Refused(refusal)));
-                    return lead.finish(View::Seen(held));
+                    return lead.finish(View::Seen(held, asked));
                 }
                 Decision::Wait => {
                     let gate = self.gate.clone();
                     let view = lead.subscribe();
-                    lead.show(View::Seen(held));
+                    lead.show(View::Seen(held, asked));
                     reply.follow(self, view);
                     return elsewhere::poll(gate, lead).await;
                 }
@@ -187,7 +189,7 @@ impl<S> Exchange<S> {
                             let answer = self.voice.reconciled(&done);
                             reply.answer(answer);
                             self.gate.cache().insert(self.key, Arc::clone(&done));
-                            return lead.finish(View::Seen(Record::Done(done)));
+                            return lead.finish(View::Owned(Record::Done(done)));
                         }
                         Ok(Learnt::Nothing) => {
                             let problem = Problem::Refused(refusal);
@@ -206,14 +208,14 @@ impl<S> Exchange<S> {
                 }
             };
             // The time that a lookup took is not time of the lease.
-            let asked = Instant::now();
+            let asked = self.gate.moment();
             let pending = claim::intent(&self.gate, &policy, self.print, token);
             let record = Record::Pending(pending.clone());
             match store.swap(&self.key, expect, &record, policy.keep_open()).await {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, ?because, "a key was taken over");
                     let claim =
-                        Claim::new(&self.gate, policy, lead, pending, asked).instead_of(because);
+                        Claim::new(&self.gate, policy, lead, pending, asked.at).instead_of(because);
                     return self.execute(claim, reply).await;
                 }
                 // Somebody was faster; what he wrote decides.

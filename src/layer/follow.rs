@@ -4,11 +4,11 @@ use std::{future::Future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{gate::Gate, waiters::View};
+use super::{answer::Voice, gate::Gate, waiters::View};
 use crate::engine::{
     decision::{Decision, Refusal, decide},
     fingerprint::Fingerprint,
-    policy::{OnConflict, Policy},
+    policy::OnConflict,
 };
 
 /// What a follower saw.
@@ -21,27 +21,39 @@ pub(super) enum Seen {
     StoreDown,
 }
 
-/// Watches the leader until there is something to say.
+/// Watches the leader until there is something to say to a request that came `since`.
 pub(super) async fn follow(
     gate: &Gate,
-    policy: &Policy,
+    voice: &Voice,
     print: Fingerprint,
+    since: Instant,
     view: &mut watch::Receiver<View>,
     patience: &mut Patience,
 ) -> Seen {
     loop {
         let seen = view.borrow_and_update().clone();
-        let waits = match seen {
-            View::Looking => false,
+        let (record, now, is_older) = match seen {
             View::StoreDown => return Seen::StoreDown,
-            View::Seen(record) => match decide(&record, print, policy, gate.now()) {
-                Decision::Wait => true,
-                // Only a leader acts on these, and there is one: his end frees the place.
-                Decision::TakeOver(..) | Decision::Reconcile(..) => false,
-                decision @ (Decision::Replay(_) | Decision::Refuse(_)) => {
-                    return Seen::Decided(decision);
-                }
-            },
+            View::Looking => (None, gate.now(), false),
+            View::Seen(record, asked) => (Some(record), asked.wall, asked.at < since),
+            View::Owned(record) => (Some(record), gate.now(), false),
+        };
+        let decision = record.map(|record| decide(&record, print, &voice.policy, now));
+        let waits = match decision {
+            None => false,
+            Some(Decision::Wait) => true,
+            // Only a leader acts on these, and there is one: his end frees the place.
+            Some(Decision::TakeOver(..) | Decision::Reconcile(..)) => false,
+            // These may have changed since the leader asked, and this request may come
+            // from somebody who has seen an answer since.
+            Some(Decision::Refuse(Refusal::OutcomeUnknown { .. } | Refusal::KeyReused))
+                if is_older =>
+            {
+                true
+            }
+            Some(decision @ (Decision::Replay(_) | Decision::Refuse(_))) => {
+                return Seen::Decided(decision);
+            }
         };
         let change = view.changed();
         let change = if waits { patience.wait(change).await } else { Some(change.await) };

@@ -5,7 +5,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{budget::Budget, waiters::Waiters};
+use super::{
+    budget::Budget,
+    waiters::{Moment, Waiters},
+};
 use crate::{
     ambient::{Ambient, System},
     engine::{
@@ -204,6 +207,10 @@ impl Gate {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.0.ambient.now()
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { wall: self.now(), at: tokio::time::Instant::now() }
     }
 
     pub(crate) fn token(&self) -> Token {

@@ -12,9 +12,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::engine::record::{Record, StoreKey};
+use crate::engine::record::{Record, StoreKey, Timestamp};
 
 /// The keys that somebody in this process is busy with.
 #[derive(Debug, Default)]
@@ -27,10 +27,20 @@ pub(crate) struct Waiters {
 pub(crate) enum View {
     /// He asks the store.
     Looking,
-    /// This is there. A claim of this process's own never shows a lease that passes.
-    Seen(Record),
+    /// This was there when the store was asked.
+    Seen(Record, Moment),
+    /// This is there: its owner says so, who is in this process. A claim of his never
+    /// shows a lease that passes.
+    Owned(Record),
     /// The store did not answer him.
     StoreDown,
+}
+
+/// A time, by the wall clock that leases go by and by the one that never steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) wall: Timestamp,
+    pub(crate) at: Instant,
 }
 
 /// A place in the queue for a key.

@@ -1,0 +1,160 @@
+//! A store whose replies take longer than a lease, or get lost: what they say was
+//! true when the store was asked, and nothing more.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use oncegate::{
+    Gate, IdempotencyLayer, Outcome, Policy, RequestBody, UpstreamError,
+    ambient::{Ambient, System},
+    engine::{
+        policy::Keep,
+        problem::Fault,
+        record::{Fence, Record, StoreKey, Timestamp, Token},
+    },
+    store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, Write},
+};
+use tokio::time::{Instant, sleep};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+const LEASE: Duration = Duration::from_secs(1);
+
+/// The clock of the test's runtime.
+#[derive(Clone, Copy, Debug)]
+struct Virtual(Instant);
+
+impl Ambient for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp(0).after(self.0.elapsed())
+    }
+
+    fn token(&self) -> Token {
+        System.token()
+    }
+}
+
+/// A view of a store whose replies to claims are on their way for this long, and
+/// whose replies to removals never come.
+#[derive(Clone, Debug)]
+struct Far(Arc<MemoryStore>, Duration);
+
+#[async_trait]
+impl Store for Far {
+    async fn claim(
+        &self,
+        key: &StoreKey,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Claimed, StoreError> {
+        let claimed = self.0.claim(key, record, keep).await;
+        sleep(self.1).await;
+        claimed
+    }
+
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expect: Fence,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Write, StoreError> {
+        self.0.swap(key, expect, record, keep).await
+    }
+
+    async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
+        let _ = self.0.remove(key, expect).await;
+        Err(StoreError::timeout("remove", LEASE))
+    }
+
+    async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.0.scan(cursor, limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Two gates on one store, of which the second hears of it late; the backend takes
+/// `work` for each request.
+struct Pair {
+    near: Gate,
+    far: Gate,
+    work: Duration,
+    patience: Option<Duration>,
+}
+
+impl Pair {
+    fn new(work: Duration, patience: Option<Duration>) -> Self {
+        let clock = Arc::new(Virtual(Instant::now()));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let near = Gate::builder_on(store.clone()).ambient(clock.clone()).build();
+        let far = Gate::builder(Far(store, LEASE * 2)).ambient(clock).build();
+        Self { near, far, work, patience }
+    }
+
+    fn send(&self, gate: &Gate) -> tokio::task::JoinHandle<Outcome> {
+        let policy = Policy { lease: LEASE, response_timeout: self.patience, ..Policy::default() };
+        let work = self.work;
+        let service = IdempotencyLayer::new(gate.clone(), policy).layer(service_fn(
+            move |_: Request<RequestBody<Full<Bytes>>>| async move {
+                sleep(work).await;
+                Ok::<_, Infallible>(Response::new(Full::from(Bytes::from_static(b"paid"))))
+            },
+        ));
+        tokio::spawn(async move {
+            let request = Request::post("/pay").header("idempotency-key", "k");
+            let request = request.body(Full::default()).unwrap();
+            let answer = service.oneshot(request).await.unwrap();
+            *answer.extensions().get::<Outcome>().unwrap()
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reply_does_not_make_a_healthy_owner_lost() {
+    let pair = Pair::new(LEASE * 10, None);
+    let owner = pair.send(&pair.near);
+    sleep(LEASE / 2).await;
+    assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Conflict);
+    assert_eq!(owner.await.unwrap(), Outcome::Executed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lets_go_of_a_key_does_not_refuse_its_next_owner() {
+    let pair = Pair::new(Duration::ZERO, None);
+    let refusing = IdempotencyLayer::new(pair.far.clone(), Policy::default()).layer(service_fn(
+        |_: Request<RequestBody<Full<Bytes>>>| async {
+            Err::<Response<Full<Bytes>>, _>(UpstreamError::unsent(Fault::Refused))
+        },
+    ));
+    let request = Request::post("/another").header("idempotency-key", "k");
+    let answer = refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(answer.extensions().get(), Some(&Outcome::Unreachable));
+    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed);
+    assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Replayed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_have_seen_an_answer_is_not_told_an_older_unknown() {
+    let pair = Pair::new(LEASE * 3, Some(LEASE));
+    let overdue = pair.send(&pair.near).await.unwrap();
+    assert_eq!(overdue, Outcome::Unknown, "after one second");
+    sleep(LEASE * 3 / 2).await;
+    let early = pair.send(&pair.far);
+    sleep(LEASE).await;
+    let recorded = pair.send(&pair.near).await.unwrap();
+    assert_eq!(recorded, Outcome::Replayed, "the response came in the third second");
+    let late = pair.send(&pair.far);
+    assert_eq!(early.await.unwrap(), Outcome::Unknown, "it was, when he asked");
+    assert_eq!(late.await.unwrap(), Outcome::Replayed);
+}
