@@ -325,7 +325,7 @@ impl Done {
     /// About how much memory it holds, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const HEAD: usize = 256;
+        const HEAD: usize = 1024;
         const FIELD: usize = 64;
         match &self.response {
             Recorded::StatusOnly(_) => HEAD,
@@ -376,7 +376,7 @@ impl StoredResponse {
     #[must_use]
     pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
         strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(CONTENT_LENGTH);
+        retain(&mut head.headers, |name| *name != CONTENT_LENGTH);
         Self {
             status: head.status,
             headers: with_own_values(head.headers),
@@ -411,16 +411,20 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
         .filter(|name| *name != TRAILER)
         .collect();
-    let goes = |name: &HeaderName| FIXED.contains(name) || nominated.contains(name);
-    if !headers.keys().any(goes) {
+    retain(headers, |name| !FIXED.contains(name) && !nominated.contains(name));
+}
+
+/// Removes headers and keeps the order of the others, where `HeaderMap::remove`
+/// moves the last one into the gap.
+fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().all(&stays) {
         return;
     }
-    // `HeaderMap::remove` moves the last entry into the gap; a new map keeps the order.
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut last = None;
     for (name, value) in std::mem::take(headers) {
         last = name.or(last);
-        if let Some(name) = last.as_ref().filter(|name| !goes(name)) {
+        if let Some(name) = last.as_ref().filter(|name| stays(name)) {
             kept.append(name.clone(), value);
         }
     }
@@ -479,6 +483,17 @@ mod tests {
                 ("x-latin", b"caf\xe9"),
             ]
         );
+    }
+
+    #[test]
+    fn a_recorded_response_keeps_the_order_of_its_headers() {
+        let lines: [(&str, &[u8]); 4] =
+            [("content-length", b"0"), ("location", b"/1"), ("etag", b"1"), ("vary", b"x")];
+        let mut head = http::Response::new(()).into_parts().0;
+        head.headers = headers(&lines);
+        let stored = StoredResponse::new(head, Bytes::new(), None);
+        let names: Vec<_> = stored.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["location", "etag", "vary"]);
     }
 
     #[test]

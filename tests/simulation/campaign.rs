@@ -56,7 +56,7 @@ pub fn campaign(
                 mine.failed = Some((seed, report.violations));
             }
             let ran = seed + 1 - seeds.start;
-            if ran % 1000 == 0 {
+            if ran.is_multiple_of(1000) {
                 progress(ran);
             }
         }
