@@ -39,7 +39,7 @@ impl Ambient for Virtual {
 }
 
 /// A view of a store whose replies to claims are on their way for this long, and
-/// whose replies to removals never come.
+/// whose replies to removals get lost after that time.
 #[derive(Clone, Debug)]
 struct Far(Arc<MemoryStore>, Duration);
 
@@ -68,6 +68,7 @@ impl Store for Far {
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
         let _ = self.0.remove(key, expect).await;
+        sleep(self.1).await;
         Err(StoreError::timeout("remove", LEASE))
     }
 
@@ -138,10 +139,15 @@ async fn who_lets_go_of_a_key_does_not_refuse_its_next_owner() {
         },
     ));
     let request = Request::post("/another").header("idempotency-key", "k");
-    let answer = refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
-    assert_eq!(answer.extensions().get(), Some(&Outcome::Unreachable));
-    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed);
-    assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Replayed);
+    let refused = tokio::spawn(refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()));
+    sleep(LEASE * 5 / 2).await;
+    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed, "the key is free");
+    let early = pair.send(&pair.far);
+    let refused = refused.await.unwrap().unwrap();
+    assert_eq!(refused.extensions().get(), Some(&Outcome::Unreachable));
+    let late = pair.send(&pair.far);
+    assert_eq!(early.await.unwrap(), Outcome::Replayed);
+    assert_eq!(late.await.unwrap(), Outcome::Replayed);
 }
 
 #[tokio::test(start_paused = true)]

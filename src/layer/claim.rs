@@ -181,13 +181,16 @@ impl Claim {
             return Settled::Now;
         }
         let record = held.record(ending);
+        if let (None, Some(lead)) = (&record, &held.lead) {
+            // Who lets go of a key has no say about it any more.
+            lead.show(View::Looking);
+        }
         match held.write(&record).await {
             Ok(Write::Applied) => held.settled(record),
             Ok(Write::Fenced) => held.fenced(),
             Err(error) => {
                 tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
                 if record.is_none() {
-                    // Who lets go of a key has no say about it any more.
                     held.lead = None;
                 }
                 let gate = held.gate.clone();

@@ -25,7 +25,7 @@ pub(crate) struct Waiters {
 /// What the leader knows about a key.
 #[derive(Clone, Debug)]
 pub(crate) enum View {
-    /// He asks the store.
+    /// He asks the store, or tells it that the key is free.
     Looking,
     /// This was there when the store was asked.
     Seen(Record, Moment),
