@@ -27,9 +27,9 @@ pub(crate) struct Waiters {
 pub(crate) enum View {
     /// He asks the store, or tells it that the key is free.
     Looking,
-    /// This was there when the store was asked.
+    /// This was there when the store was asked or told.
     Seen(Record, Moment),
-    /// This is there: its owner says so, who is in this process. A claim of his never
+    /// This is there: its owner is in this process and at work. A claim of his never
     /// shows a lease that passes.
     Owned(Record),
     /// The store did not answer him.
