@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, Outcome, Policy, RequestBody, UpstreamError,
+    Gate, IdempotencyLayer, Outcome, Policy, RequestBody, Resolution, Resolved, UpstreamError,
     ambient::{Ambient, System},
     engine::{
+        fingerprint::Hasher,
         policy::Keep,
         problem::Fault,
-        record::{Fence, Record, StoreKey, Timestamp, Token},
+        record::{Fence, Record, StoreKey, StoredResponse, Timestamp, Token},
     },
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, Write},
 };
@@ -38,8 +39,8 @@ impl Ambient for Virtual {
     }
 }
 
-/// A view of a store whose replies to claims are on their way for this long, and
-/// whose replies to removals never come.
+/// A view of a store whose replies to writes are on their way for this long, and
+/// whose replies to removals get lost after that time.
 #[derive(Clone, Debug)]
 struct Far(Arc<MemoryStore>, Duration);
 
@@ -63,11 +64,14 @@ impl Store for Far {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
-        self.0.swap(key, expect, record, keep).await
+        let written = self.0.swap(key, expect, record, keep).await;
+        sleep(self.1).await;
+        written
     }
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
         let _ = self.0.remove(key, expect).await;
+        sleep(self.1).await;
         Err(StoreError::timeout("remove", LEASE))
     }
 
@@ -130,6 +134,32 @@ async fn a_slow_reply_does_not_make_a_healthy_owner_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_who_hears_late_of_his_own_word_does_not_repeat_it() {
+    let pair = Pair::new(Duration::ZERO, None);
+    let breaking = IdempotencyLayer::new(pair.far.clone(), Policy::default()).layer(service_fn(
+        |_: Request<RequestBody<Full<Bytes>>>| async {
+            Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated))
+        },
+    ));
+    let request = Request::post("/pay").header("idempotency-key", "k");
+    let broken = tokio::spawn(breaking.oneshot(request.body(Full::<Bytes>::default()).unwrap()));
+    sleep(LEASE * 5 / 2).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let unknown = pair.near.store().get(&key).await.unwrap().unwrap();
+    let found = Response::new(()).into_parts().0;
+    let found = Resolution::Executed(StoredResponse::new(found, Bytes::from_static(b"paid"), None));
+    let policy = Policy::default();
+    let resolved = pair.near.resolve(&key, unknown.fence(), found, &policy).await.unwrap();
+    assert_eq!(resolved, Resolved::Applied);
+    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Replayed);
+    let late = pair.send(&pair.far);
+    let broken = broken.await.unwrap().unwrap();
+    assert_eq!(broken.extensions().get(), Some(&Outcome::Unknown), "as he saw it");
+    assert_eq!(late.await.unwrap(), Outcome::Replayed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_lets_go_of_a_key_does_not_refuse_its_next_owner() {
     let pair = Pair::new(Duration::ZERO, None);
     let refusing = IdempotencyLayer::new(pair.far.clone(), Policy::default()).layer(service_fn(
@@ -138,10 +168,15 @@ async fn who_lets_go_of_a_key_does_not_refuse_its_next_owner() {
         },
     ));
     let request = Request::post("/another").header("idempotency-key", "k");
-    let answer = refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
-    assert_eq!(answer.extensions().get(), Some(&Outcome::Unreachable));
-    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed);
-    assert_eq!(pair.send(&pair.far).await.unwrap(), Outcome::Replayed);
+    let refused = tokio::spawn(refusing.oneshot(request.body(Full::<Bytes>::default()).unwrap()));
+    sleep(LEASE * 5 / 2).await;
+    assert_eq!(pair.send(&pair.near).await.unwrap(), Outcome::Executed, "the key is free");
+    let early = pair.send(&pair.far);
+    let refused = refused.await.unwrap().unwrap();
+    assert_eq!(refused.extensions().get(), Some(&Outcome::Unreachable));
+    let late = pair.send(&pair.far);
+    assert_eq!(early.await.unwrap(), Outcome::Replayed);
+    assert_eq!(late.await.unwrap(), Outcome::Replayed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     gate::Gate,
-    waiters::{Lead, View},
+    waiters::{Lead, Moment, View},
 };
 use crate::{
     engine::{
@@ -163,8 +163,11 @@ impl Claim {
         let record = held.record(Ending::Unknown(reason));
         // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
+        let asked = held.gate.moment();
         match (held.write(&record).await, lead, record) {
-            (Ok(Write::Applied), Some(lead), Some(record)) => lead.finish(View::Owned(record)),
+            (Ok(Write::Applied), Some(lead), Some(record)) => {
+                lead.finish(View::Seen(record, asked));
+            }
             (Ok(_), ..) => {}
             (Err(error), ..) => {
                 // The lease says the same a little later.
@@ -181,14 +184,18 @@ impl Claim {
             return Settled::Now;
         }
         let record = held.record(ending);
+        if let (None, Some(lead)) = (&record, &held.lead) {
+            // Who lets go of a key has no say about it any more.
+            lead.show(View::Looking);
+        }
+        let asked = held.gate.moment();
         match held.write(&record).await {
-            Ok(Write::Applied) => held.settled(record),
+            Ok(Write::Applied) => held.settled(record, asked),
             Ok(Write::Fenced) => held.fenced(),
             Err(_) if is_active(Mutant::GiveUpRecording) => Settled::Later,
             Err(error) => {
                 tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
                 if record.is_none() {
-                    // Who lets go of a key has no say about it any more.
                     held.lead = None;
                 }
                 let gate = held.gate.clone();
@@ -298,13 +305,13 @@ impl Held {
         }
     }
 
-    fn settled(self, record: Option<Record>) -> Settled {
+    fn settled(self, record: Option<Record>, asked: Moment) -> Settled {
         if let Some(Record::Done(done)) = &record {
             self.gate.cache().insert(self.key, Arc::clone(done));
         }
         // Without a last view the followers look anew: the key is free.
         if let (Some(record), Some(lead)) = (record, self.lead) {
-            lead.finish(View::Owned(record));
+            lead.finish(View::Seen(record, asked));
         }
         Settled::Now
     }
@@ -319,10 +326,11 @@ impl Held {
         let until = Instant::now() + self.policy.lease;
         let mut pause = MIN_PAUSE;
         loop {
+            let asked = self.gate.moment();
             match self.write(&record).await {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, "the end of a claim was recorded late");
-                    self.settled(record);
+                    self.settled(record, asked);
                     return;
                 }
                 Ok(Write::Fenced) => {

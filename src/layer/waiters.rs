@@ -25,11 +25,11 @@ pub(crate) struct Waiters {
 /// What the leader knows about a key.
 #[derive(Clone, Debug)]
 pub(crate) enum View {
-    /// He asks the store.
+    /// He asks the store, or tells it that the key is free.
     Looking,
-    /// This was there when the store was asked.
+    /// This was there when the store was asked or told.
     Seen(Record, Moment),
-    /// This is there: its owner says so, who is in this process. A claim of his never
+    /// This is there: its owner is in this process and at work. A claim of his never
     /// shows a lease that passes.
     Owned(Record),
     /// The store did not answer him.
