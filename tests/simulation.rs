@@ -9,7 +9,7 @@ mod simulation;
 use simulation::{Report, campaign::campaign, run, world::Fault};
 
 /// As many as a debug build does in well under two minutes on two cores.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 12_000;
 
 #[test]
 fn no_seed_breaks_a_promise() {
