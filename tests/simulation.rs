@@ -6,10 +6,10 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the example")]
 mod simulation;
 
-use simulation::{Report, campaign::campaign, run, world::Fault};
+use simulation::{Report, campaign::campaign, faults::Fault, run};
 
 /// As many as a debug build does in well under two minutes on two cores.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 12_000;
 
 #[test]
 fn no_seed_breaks_a_promise() {

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, Outcome, Policy, RequestBody, Resolution, Resolved, UpstreamError,
+    Gate, IdempotencyLayer, OnConflict, Outcome, Policy, RequestBody, Resolution, Resolved,
+    UpstreamError,
     ambient::{Ambient, System},
     engine::{
         fingerprint::Hasher,
@@ -95,6 +96,7 @@ struct Pair {
     far: Gate,
     work: Duration,
     patience: Option<Duration>,
+    on_conflict: OnConflict,
 }
 
 impl Pair {
@@ -103,11 +105,16 @@ impl Pair {
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let near = Gate::builder_on(store.clone()).ambient(clock.clone()).build();
         let far = Gate::builder(Far(store, LEASE * 2)).ambient(clock).build();
-        Self { near, far, work, patience }
+        Self { near, far, work, patience, on_conflict: OnConflict::Reject }
     }
 
     fn send(&self, gate: &Gate) -> tokio::task::JoinHandle<Outcome> {
-        let policy = Policy { lease: LEASE, response_timeout: self.patience, ..Policy::default() };
+        let policy = Policy {
+            lease: LEASE,
+            response_timeout: self.patience,
+            on_conflict: self.on_conflict,
+            ..Policy::default()
+        };
         let work = self.work;
         let service = IdempotencyLayer::new(gate.clone(), policy).layer(service_fn(
             move |_: Request<RequestBody<Full<Bytes>>>| async move {
@@ -135,7 +142,8 @@ async fn a_slow_reply_does_not_make_a_healthy_owner_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_who_hears_late_of_his_own_word_does_not_repeat_it() {
-    let pair = Pair::new(Duration::ZERO, None);
+    let on_conflict = OnConflict::Wait(LEASE * 5);
+    let pair = Pair { on_conflict, ..Pair::new(Duration::ZERO, None) };
     let breaking = IdempotencyLayer::new(pair.far.clone(), Policy::default()).layer(service_fn(
         |_: Request<RequestBody<Full<Bytes>>>| async {
             Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated))

@@ -23,9 +23,10 @@ use tower::Service;
 
 use super::{
     checker::Rule,
+    faults::Fault,
     node::Node,
     scenario::Shape,
-    world::{Fault, World, name},
+    world::{World, name},
 };
 
 /// The header that tells which request of which client was dispatched.

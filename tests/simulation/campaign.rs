@@ -12,8 +12,8 @@ use std::{
 use super::{
     Report,
     checker::Violation,
+    faults::{Fault, Faults},
     run,
-    world::{Fault, Faults},
 };
 
 /// What many seeds showed.

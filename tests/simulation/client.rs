@@ -10,9 +10,11 @@ use tower::ServiceExt as _;
 
 use super::{
     backend::ATTEMPT,
-    checker::{Attempt, Observed, Rule, is_doubtful},
+    checker::{Attempt, Rule, is_doubtful},
+    faults::Fault,
+    observed::Observed,
     scenario::{Plan, Variant},
-    world::{Fault, Slot, World, name},
+    world::{Slot, World, name},
 };
 
 /// Runs all clients in one task, polled in their order: see the module's guide.

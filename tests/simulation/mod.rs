@@ -10,7 +10,8 @@
 //! Read in this order: [`scenario`] is what a seed draws; [`world`] is what all
 //! parts share; [`node`] is a process that can be paused and killed; [`store`] and
 //! [`backend`] are what it talks to; [`client`] and [`nemesis`] act; [`checker`]
-//! judges; [`campaign`] runs many.
+//! judges what clients [observed]; [`campaign`] runs
+//! many.
 //!
 //! What takes part in the order of events must not draw from tokio's own
 //! randomness: followers of a key wait on a `watch`, whose wakers fire in a random
@@ -20,8 +21,10 @@ pub mod backend;
 pub mod campaign;
 pub mod checker;
 pub mod client;
+pub mod faults;
 pub mod nemesis;
 pub mod node;
+pub mod observed;
 pub mod rng;
 pub mod scenario;
 pub mod store;
@@ -30,8 +33,9 @@ pub mod world;
 use std::sync::Arc;
 
 use checker::Violation;
+use faults::Faults;
 use scenario::Scenario;
-use world::{Faults, World};
+use world::World;
 
 /// What one seed showed.
 pub struct Report {

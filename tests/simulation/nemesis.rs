@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     backend::found_as,
     checker::Rule,
+    faults::Fault,
     scenario::Move,
-    world::{Fault, Slot, World},
+    world::{Slot, World},
 };
 
 /// Strikes, and ends when every blow has passed.

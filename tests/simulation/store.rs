@@ -18,10 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    node::Node,
-    world::{Fault, World},
-};
+use super::{faults::Fault, node::Node, world::World};
 
 /// One process's view of the store.
 #[derive(Debug)]
