@@ -79,6 +79,8 @@ impl Link {
         self.node.proceed().await;
         let trip = self.draw(key);
         if matches!(trip.fate, Fate::DiesBefore) {
+            // What the process said just before may still get out.
+            wait(trip.there).await;
             self.die().await;
         }
         if Instant::now() < self.world.state().store_down_until {
