@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use oncegate::{
@@ -152,9 +153,27 @@ impl Process {
         self.child.wait().unwrap().code().unwrap()
     }
 
-    /// SIGSTOP: the process is there, and does nothing.
+    /// SIGSTOP: the process is there, and does nothing. Returns when that is so: on a
+    /// busy machine some threads run on for a while.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let until = Instant::now() + super::patience();
+        while !self.is_stopped() {
+            assert!(Instant::now() < until, "the gate was not stopped in time");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether every thread is stopped, or gone.
+    fn is_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return true;
+        };
+        threads.flatten().all(|thread| {
+            // The state follows the name, which is in parentheses.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// SIGCONT.
