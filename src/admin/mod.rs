@@ -23,6 +23,10 @@ use crate::{
     proxy::{self, GateMetrics, StartError},
 };
 
+/// Durations pile up until somebody sums them, so a gate that nobody scrapes does it
+/// by itself.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// How long `/readyz` waits for the store.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -43,11 +47,17 @@ impl Readiness {
 }
 
 /// The bound listener.
-#[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    metrics: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -60,6 +70,7 @@ impl Server {
             .local_addr()
             .map_err(|error| StartError::listen("admin.listen", settings.listen, &error))?;
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        let durations = readiness.0.metrics.clone();
         let router = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
@@ -71,7 +82,7 @@ impl Server {
                 router.layer(middleware::from_fn_with_state(Arc::from(token), authorize))
             }
         };
-        Ok(Self { listener, address, router })
+        Ok(Self { listener, address, router, metrics: durations })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -80,8 +91,15 @@ impl Server {
 
     pub(crate) async fn run(self, stop: CancellationToken) {
         let serve = axum::serve(self.listener, self.router);
+        let upkeep = async {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                self.metrics.run_upkeep();
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = upkeep => {}
             served = serve => if let Err(error) = served {
                 tracing::error!(%error, "the admin listener ended");
             }
