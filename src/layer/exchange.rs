@@ -84,15 +84,12 @@ impl<S> Exchange<S> {
             match seen.await {
                 Seen::Again => {}
                 Seen::StoreDown => return self.store_down().await,
-                Seen::Decided(Decision::Replay(replay)) => {
+                Seen::Replay(replay) => {
                     return self.voice.replay(&replay, patience.waited, self.gate.now());
                 }
-                Seen::Decided(Decision::Refuse(refusal)) => {
+                Seen::Refuse(refusal) => {
                     return self.voice.refuse(Problem::Refused(refusal));
                 }
-                Seen::Decided(
-                    Decision::TakeOver(..) | Decision::Reconcile(..) | Decision::Wait,
-                ) => {}
             }
         }
     }

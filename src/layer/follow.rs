@@ -6,15 +6,17 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{answer::Voice, gate::Gate, waiters::View};
 use crate::engine::{
-    decision::{Decision, Refusal, decide},
+    decision::{Decision, Refusal, Replay, decide},
     fingerprint::Fingerprint,
     policy::OnConflict,
 };
 
 /// What a follower saw.
 pub(super) enum Seen {
-    /// Enough to answer.
-    Decided(Decision),
+    /// The recorded response.
+    Replay(Replay),
+    /// A reason to refuse.
+    Refuse(Refusal),
     /// The place is free: look anew.
     Again,
     /// The store did not answer the leader.
@@ -51,14 +53,13 @@ pub(super) async fn follow(
             {
                 true
             }
-            Some(decision @ (Decision::Replay(_) | Decision::Refuse(_))) => {
-                return Seen::Decided(decision);
-            }
+            Some(Decision::Replay(replay)) => return Seen::Replay(replay),
+            Some(Decision::Refuse(refusal)) => return Seen::Refuse(refusal),
         };
         let change = view.changed();
         let change = if waits { patience.wait(change).await } else { Some(change.await) };
         match change {
-            None => return Seen::Decided(Decision::Refuse(Refusal::KeyInUse)),
+            None => return Seen::Refuse(Refusal::KeyInUse),
             Some(Err(_)) => return Seen::Again,
             Some(Ok(())) => {}
         }
