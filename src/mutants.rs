@@ -61,11 +61,15 @@ pub enum Mutant {
     ForgetScripts,
     /// A response that comes after its time-out is dropped.
     DropLate,
+    /// A store that lost its data goes on as if nothing had happened.
+    OverlookLoss,
+    /// A claim counts without the replicas that were asked for.
+    IgnoreReplicas,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -93,6 +97,8 @@ impl Mutant {
         Self::AcceptHalfBody,
         Self::ForgetScripts,
         Self::DropLate,
+        Self::OverlookLoss,
+        Self::IgnoreReplicas,
     ];
 }
 

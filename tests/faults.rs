@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "faults/amnesia.rs"]
+mod amnesia;
 #[path = "faults/clients.rs"]
 mod clients;
 #[path = "faults/crash.rs"]
@@ -15,6 +17,8 @@ mod crash;
 mod disk;
 #[path = "faults/redis.rs"]
 mod redis_server;
+#[path = "faults/replicas.rs"]
+mod replicas;
 #[path = "faults/rolling.rs"]
 mod rolling;
 #[path = "faults/time.rs"]

@@ -18,6 +18,7 @@ use super::{
     pipeline::Pipeline,
     route::Routes,
     start,
+    watch::watch,
 };
 use crate::{
     Gate,
@@ -103,6 +104,7 @@ impl Server {
         let Self { settings, gate, pipeline, listener, admin, .. } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
+        tokio::spawn(watch(gate.clone(), stop.clone()));
         let connections = TaskTracker::new();
         let closing = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_connections));
