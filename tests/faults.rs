@@ -15,6 +15,8 @@ mod clients;
 mod crash;
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/redis.rs"]
 mod redis_server;
 #[path = "faults/replicas.rs"]
