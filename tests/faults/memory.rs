@@ -58,9 +58,9 @@ async fn exhausted_by_responses() {
                 "{:?}",
                 retry.status
             );
+            assert_eq!(backend.count(), executed, "nothing ran twice");
             !is_in_use(&retry)
         })
         .await;
     }
-    assert_eq!(backend.count(), executed, "nothing ran twice");
 }
