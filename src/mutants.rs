@@ -61,11 +61,17 @@ pub enum Mutant {
     ForgetScripts,
     /// A response that comes after its time-out is dropped.
     DropLate,
+    /// An HTTP/2 request may name one host twice in two ways.
+    AcceptTwoHosts,
+    /// An exchange whose HTTP/2 stream was reset no longer counts for its connection.
+    ForgetResetStreams,
+    /// The head of an HTTP/2 request may take for ever.
+    WaitForHeads,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -93,6 +99,9 @@ impl Mutant {
         Self::AcceptHalfBody,
         Self::ForgetScripts,
         Self::DropLate,
+        Self::AcceptTwoHosts,
+        Self::ForgetResetStreams,
+        Self::WaitForHeads,
     ];
 }
 
