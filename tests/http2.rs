@@ -7,6 +7,8 @@ mod support;
 
 #[path = "http2/limits.rs"]
 mod limits;
+#[path = "http2/smuggling.rs"]
+mod smuggling;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
