@@ -65,11 +65,17 @@ pub enum Mutant {
     OverlookLoss,
     /// A claim counts without the replicas that were asked for.
     IgnoreReplicas,
+    /// An HTTP/2 request may name one host twice in two ways.
+    AcceptTwoHosts,
+    /// An exchange whose HTTP/2 stream was reset no longer counts for its connection.
+    ForgetResetStreams,
+    /// The head of an HTTP/2 request may take for ever.
+    WaitForHeads,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -99,6 +105,9 @@ impl Mutant {
         Self::DropLate,
         Self::OverlookLoss,
         Self::IgnoreReplicas,
+        Self::AcceptTwoHosts,
+        Self::ForgetResetStreams,
+        Self::WaitForHeads,
     ];
 }
 

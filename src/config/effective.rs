@@ -25,6 +25,7 @@ impl Config {
         let raw = Raw {
             server: RawServer {
                 listen: Some(Text(server.listen)),
+                http2: Some(server.http2),
                 head_timeout: Some(Span(server.head_timeout)),
                 body_timeout: Some(Span(server.body_timeout)),
                 idle_timeout: Some(Span(server.idle_timeout)),
@@ -183,6 +184,7 @@ mod tests {
             replay_status = 208
             [server]
             trusted_proxies = ["10.0.0.0/8"]
+            http2 = false
             [[route]]
             path = "/hooks"
             idempotency.enabled = false

@@ -31,6 +31,7 @@ pub(crate) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawServer {
     pub(crate) listen: Option<Text<SocketAddr>>,
+    pub(crate) http2: Option<bool>,
     pub(crate) head_timeout: Option<Span>,
     pub(crate) body_timeout: Option<Span>,
     pub(crate) idle_timeout: Option<Span>,

@@ -75,6 +75,7 @@ fn server(raw: RawServer) -> Result<Server, ConfigError> {
     }
     Ok(Server {
         listen: raw.listen.map_or(default.listen, |text| text.0),
+        http2: raw.http2.unwrap_or(default.http2),
         head_timeout: raw.head_timeout.map_or(default.head_timeout, |span| span.0),
         body_timeout: raw.body_timeout.map_or(default.body_timeout, |span| span.0),
         idle_timeout: raw.idle_timeout.map_or(default.idle_timeout, |span| span.0),
