@@ -1,6 +1,7 @@
 //! Who else was late when a claim was.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Seek, SeekFrom, Write},
     path::Path,
@@ -42,15 +43,6 @@ pub(crate) struct Witnesses {
 pub(crate) struct Heard {
     disk: Vec<Late>,
     machine: Vec<Late>,
-}
-
-/// Who made a claim wait.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Blame {
-    /// A forced write to a file of its own took as long.
-    Disk,
-    /// A thread that wanted to run for a moment did not get to it.
-    Machine,
 }
 
 impl Witnesses {
@@ -100,20 +92,44 @@ impl Heard {
         longest(&self.disk)
     }
 
-    /// Who made `claim` wait, if not the store: half of the time or more. A disk that
-    /// was slower than `calm` was made so.
-    pub(crate) fn blame(&self, claim: &Late, calm: Duration) -> Option<Blame> {
+    /// Whether `claim` waited for the disk or the machine: for half of the time or more
+    /// these were late too. A disk that was slower than `calm` was made so.
+    fn explains(&self, claim: &Late, calm: Duration) -> bool {
         let late = |seen: &[Late]| {
             let late = seen.iter().filter(|seen| seen.took > 4 * TICK);
-            late.map(|seen| seen.overlap(claim)).sum::<Duration>() * 2 >= claim.took
+            late.map(|seen| seen.overlap(claim)).sum::<Duration>()
         };
-        if late(&self.machine) {
-            Some(Blame::Machine)
-        } else if late(&self.disk) && claim.took <= 2 * calm {
-            Some(Blame::Disk)
-        } else {
-            None
-        }
+        let disk = if claim.took <= 2 * calm { late(&self.disk) } else { Duration::ZERO };
+        2 * (late(&self.machine) + disk) >= claim.took
+    }
+
+    /// How many `claims` took more than `limit`, and how many of these nothing explains.
+    pub(crate) fn pauses(&self, claims: &[Late], limit: Duration, calm: Duration) -> Pauses {
+        let pauses: Vec<&Late> = claims.iter().filter(|claim| claim.took > limit).collect();
+        let unexplained = pauses.iter().filter(|pause| !self.explains(pause, calm)).count();
+        Pauses { claims: claims.len(), all: pauses.len(), unexplained }
+    }
+}
+
+/// Claims that took too long.
+pub(crate) struct Pauses {
+    claims: usize,
+    all: usize,
+    unexplained: usize,
+}
+
+impl Pauses {
+    /// Whether there are more that nothing explains than there were `before`.
+    pub(crate) fn are_more_than(&self, before: &Self) -> bool {
+        let share = |pauses: &Self| pauses.unexplained as f64 / pauses.claims.max(1) as f64;
+        share(self) > share(before)
+    }
+}
+
+impl fmt::Display for Pauses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { claims, all, unexplained } = self;
+        write!(f, "{all} of {claims} claims, {unexplained} without the disk or the machine")
     }
 }
 

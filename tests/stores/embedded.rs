@@ -118,6 +118,43 @@ fn a_later_format_is_named_as_such() {
     assert!(error.to_string().contains("has format 3"), "{error}");
 }
 
+/// Layout 1 had the same tables and no journal.
+#[tokio::test]
+async fn a_folder_of_the_first_format_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, fence) = (key(), owner());
+    let store = open(folder.path());
+    store.claim(&key, &pending(fence), KEEP).await.unwrap();
+    drop(store);
+    let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let definition = redb::TableDefinition::<&str, u64>::new("meta");
+    let mut meta = transaction.open_table(definition).unwrap();
+    meta.insert("format", 1).unwrap();
+    meta.remove("journal").unwrap();
+    drop(meta);
+    transaction.commit().unwrap();
+    drop(database);
+    fs::remove_file(folder.path().join("journal.0")).unwrap();
+    fs::remove_file(folder.path().join("journal.1")).unwrap();
+
+    for _ in 0..2 {
+        let store = open(folder.path());
+        assert_eq!(store.get(&key).await.unwrap(), Some(pending(fence)));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_has_lost_its_journal_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+    drop(store);
+    fs::remove_file(folder.path().join("journal.0")).unwrap();
+    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+}
+
 const CRASH_FOLDER: &str = "ONCEGATE_TEST_CRASH_FOLDER";
 const ACKNOWLEDGED: &str = "acknowledged ";
 

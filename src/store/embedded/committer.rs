@@ -152,14 +152,14 @@ impl Committer {
             return Ok(());
         }
         let force = !is_active(Mutant::AcknowledgeUnsynced);
-        if let Err(error) = self.journal.append(&row::encode(&changes), force) {
+        let written = self.journal.append(&row::encode(&changes), force).map_err(|error| {
             self.shared.failed.store(true, Relaxed);
-            return Err(failed(&error));
-        }
+            failed(&error)
+        })?;
         self.shared.commits.fetch_add(1, Relaxed);
         self.since.get_or_insert(now);
         let mut recent = self.shared.recent_mut();
-        recent.weight += changes.values().flatten().map(|row| row.weight()).sum::<usize>();
+        recent.weight += written;
         recent.growing.extend(changes);
         Ok(())
     }

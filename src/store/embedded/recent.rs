@@ -44,7 +44,7 @@ pub(super) struct Shared {
 pub(super) struct Recent {
     /// They grow with every batch.
     pub(super) growing: Changes,
-    /// How many bytes these hold, about; what was replaced counts too.
+    /// How many bytes of the journal these take; in memory it is about as many.
     pub(super) weight: usize,
     /// They are being put into the tables.
     pub(super) moving: Option<Arc<Changes>>,

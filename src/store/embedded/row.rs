@@ -80,17 +80,11 @@ impl Row {
         let there = now.0 < self.until;
         there.then(|| codec::decode_summary(&self.head, now.0 < self.response_until)).transpose()
     }
-
-    /// How many bytes it holds, about.
-    pub(super) fn weight(&self) -> usize {
-        self.head.len() + self.response.as_ref().map_or(0, Bytes::len)
-    }
 }
 
 /// Writes changes one after the other.
 pub(super) fn encode(changes: &Changes) -> Vec<u8> {
-    let weight = |row: &Option<Arc<Row>>| 57 + row.as_ref().map_or(0, |row| row.weight());
-    let mut out = Vec::with_capacity(changes.values().map(weight).sum());
+    let mut out = Vec::new();
     for (key, row) in changes {
         out.put_slice(key.as_bytes());
         let Some(row) = row else {
