@@ -73,7 +73,8 @@ async fn bodies_that_take_too_long() {
     let client = Client::open(gate.address).await;
     let (response, mut sending) = client.begin(keyed("/pay", "k"), false).await.unwrap();
     sending.send_data(Bytes::from_static(b"pa"), false).unwrap();
-    let late = answer(response.await.unwrap()).await.unwrap();
+    let late = tokio::time::timeout(patience(), response).await.expect("an answer in time");
+    let late = answer(late.unwrap()).await.unwrap();
     assert_eq!((late.status, late.problem()), (408, "body-timeout".to_owned()));
     assert_eq!(backend.count(), 0);
     let again = client.post("/pay", "k", "pay").await;

@@ -65,12 +65,14 @@ pub(crate) async fn serve<I>(
         let exchange = Arc::clone(&pipeline).handle(request, peer, begun.begin());
         async move { Ok::<_, Infallible>(presentable(exchange.await)) }
     });
-    // The library's own limits stay: 20 streams that were reset before anybody saw them,
-    // 1024 that were reset for their errors, and a number of CONTINUATION frames that
-    // follows from the length of a head. Beyond them it closes the connection.
+    // The library's own limits stay: 1024 streams that were reset for their errors, and a
+    // number of CONTINUATION frames that follows from the length of a head. Beyond them it
+    // closes the connection. Its limit on streams that were reset before anybody saw them
+    // (20) is raised: a client that gives up all its streams at one moment is no flood.
     let connection = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
         .max_header_list_size(MAX_HEAD)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
