@@ -3,9 +3,9 @@
 use super::{
     Config, Route, Upstream,
     raw::{
-        Body, Conflict, DialectName, LateRetry, Raw, RawAdmin, RawFingerprint, RawIdempotency,
-        RawMatcher, RawReconcile, RawRoute, RawServer, RawStore, RawTelemetry, RawUpstream,
-        StoreDown, Unknown,
+        Amnesia, Body, Conflict, DialectName, LateRetry, Raw, RawAdmin, RawFingerprint,
+        RawIdempotency, RawMatcher, RawReconcile, RawRoute, RawServer, RawStore, RawTelemetry,
+        RawUpstream, StoreDown, Unknown,
     },
     values::{Size, Span, Status, Text},
 };
@@ -39,6 +39,12 @@ impl Config {
                 timeout: Some(Span(self.store.timeout)),
                 cache: Some(Size(self.store.cache)),
                 allow_eviction: Some(self.store.allow_eviction),
+                durability: Some(self.store.durability),
+                on_amnesia: Some(if self.store.refuse_after_loss {
+                    Amnesia::Refuse
+                } else {
+                    Amnesia::Alarm
+                }),
                 hash_secret: None,
             },
             idempotency: RawIdempotency {

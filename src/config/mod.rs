@@ -17,7 +17,7 @@ pub use raw::LogFormat;
 pub use target::{StoreUrl, UpstreamUrl};
 pub use values::Network;
 
-use crate::engine::policy::Policy;
+use crate::{engine::policy::Policy, store::Durability};
 
 /// Everything that `oncegate serve` needs to know.
 ///
@@ -121,7 +121,8 @@ impl Default for Upstream {
 /// Where records are kept.
 ///
 /// # Defaults
-/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand.
+/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand, the durability
+/// that the store has by itself, an alarm when it lost its data.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// The store.
@@ -132,6 +133,11 @@ pub struct StoreConfig {
     pub cache: usize,
     /// Start although the store may evict records.
     pub allow_eviction: bool,
+    /// What the store has to have done before a write counts.
+    pub durability: Durability,
+    /// Refuse keyed requests after the store lost its data, until an operator
+    /// acknowledges it.
+    pub refuse_after_loss: bool,
     /// The secret of store keys and fingerprints, the same for all gates on one store.
     pub hash_secret: String,
 }
@@ -143,6 +149,8 @@ impl Default for StoreConfig {
             timeout: Duration::from_secs(2),
             cache: 64 << 20,
             allow_eviction: false,
+            durability: Durability::Acknowledged,
+            refuse_after_loss: false,
             hash_secret: String::new(),
         }
     }

@@ -21,6 +21,7 @@ mod server;
 mod start;
 mod tunnel;
 mod upstream;
+mod watch;
 
 pub(crate) use observe::GateMetrics;
 pub use server::{Server, StartError};

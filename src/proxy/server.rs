@@ -20,6 +20,7 @@ use super::{
     preface::{self, Rewound, Spoken},
     route::Routes,
     start,
+    watch::watch,
 };
 use crate::{
     Gate,
@@ -105,6 +106,7 @@ impl Server {
         let Self { settings, gate, pipeline, listener, admin, .. } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
+        tokio::spawn(watch(gate.clone(), stop.clone()));
         let connections = TaskTracker::new();
         let closing = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_connections));
