@@ -80,7 +80,7 @@ async fn streams_reset_at_any_moment() {
     let gate = Process::start(&redis.url(), &backend.url(), None);
     let address = gate.address;
     let connections = [http2::Client::open(address).await, http2::Client::open(address).await];
-    let of = |number: u64| &connections[usize::from(number % 2 == 0)];
+    let of = |number: u64| &connections[usize::from(number.is_multiple_of(2))];
     let streams = (0..200).map(|number| async move {
         let client = of(number);
         let request = http2::keyed("/slow/10", &format!("k-{number}"));
