@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     http2,
     inbound::Paced,
+    link::Limits,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
@@ -163,7 +164,7 @@ fn serve(
     closing: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let limits =
-        http2::Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
+        Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
     let decide = settings.http2;
     async move {
         if let Err(error) = stream.set_nodelay(true) {
@@ -193,7 +194,7 @@ fn serve(
 async fn http1(
     io: Rewound<TcpStream>,
     peer: SocketAddr,
-    limits: http2::Limits,
+    limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
 ) {

@@ -104,6 +104,14 @@ async fn idle_connections_are_told_to_go() {
     assert_eq!(client.post("/slow/700", "slow", "").await.status, 201);
 }
 
+/// A client that is told to go and does not is not waited for.
+#[tokio::test]
+async fn a_farewell_that_is_not_answered() {
+    let (_backend, gate) = both("[server]\nidle_timeout = \"100ms\"\nhead_timeout = \"60s\"").await;
+    let mut raw = Raw::open(gate.address).await;
+    cut_off(&mut raw).await;
+}
+
 /// A client that waits for an answer and has lost its connection takes no place.
 #[tokio::test]
 async fn a_silent_client_is_asked_for_a_sign_of_life() {
@@ -112,13 +120,7 @@ async fn a_silent_client_is_asked_for_a_sign_of_life() {
     let mut raw = Raw::open(gate.address).await;
     raw.write(&frame(HEADERS, END_HEADERS | 1, 1, &fields("/gate/a"))).await;
     eventually("it runs", async || backend.count() == 1).await;
-    // Nothing is read, so no ping is answered.
-    let cut = async {
-        while raw.try_write(&frame(0xbb, 0, 0, b"")).await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(patience(), cut).await.expect("the connection ends");
+    cut_off(&mut raw).await;
     backend.open("a", 1);
     let client = Client::open(gate.address).await;
     eventually("the answer was recorded", async || {
@@ -150,4 +152,14 @@ async fn a_shutdown_finishes_the_streams() {
     assert_eq!(client.try_send(keyed("/pay", "late"), b"").await.ok(), None);
     assert_eq!((gate.stop().await, backend.count()), (0, 1));
     assert_eq!(raw.end_of(1).await, End::Gone);
+}
+
+/// Waits until a connection ends on which nothing is read, so that no ping is answered.
+async fn cut_off(raw: &mut Raw) {
+    let cut = async {
+        while raw.try_write(&frame(0xbb, 0, 0, b"")).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(patience(), cut).await.expect("the connection ends");
 }
