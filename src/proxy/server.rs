@@ -22,6 +22,7 @@ use super::{
     route::Routes,
     start,
     watch::watch,
+    workers::{self, Arrival, Workers},
 };
 use crate::{
     Gate,
@@ -47,7 +48,9 @@ pub use super::start::StartError;
 pub struct Server {
     settings: Settings,
     gate: Gate,
-    pipeline: Arc<Pipeline>,
+    workers: Workers,
+    connections: TaskTracker,
+    closing: CancellationToken,
     listener: TcpListener,
     address: SocketAddr,
     admin: admin::Server,
@@ -66,20 +69,37 @@ impl Server {
             .cache(config.store.cache)
             .max_buffered(config.max_buffered)
             .build();
-        let (routes, gauges) =
-            metrics.collect(|| (Routes::new(&config.routes, &gate), GateMetrics::new()));
-        let pipeline = Arc::new(Pipeline {
-            routes,
-            trusted: config.server.trusted_proxies.clone(),
-            body_timeout: config.server.body_timeout,
-        });
+        let gauges = metrics.collect(GateMetrics::new);
         let listener = start::listen("server.listen", config.server.listen).await?;
         let address = listener
             .local_addr()
             .map_err(|error| StartError::listen("server.listen", config.server.listen, &error))?;
+        let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+        let services = (0..workers::count()).map(|_| {
+            let pipeline = Arc::new(Pipeline {
+                routes: metrics.collect(|| Routes::new(&config.routes, &gate)),
+                trusted: config.server.trusted_proxies.clone(),
+                body_timeout: config.server.body_timeout,
+            });
+            let (settings, closing) = (config.server.clone(), closing.clone());
+            move |stream, peer| {
+                serve(stream, peer, &settings, Arc::clone(&pipeline), closing.clone())
+            }
+        });
+        let workers = Workers::start(services, &connections)
+            .map_err(|error| StartError::new(format!("cannot start a thread: {error}")))?;
         let readiness = Readiness::new(gate.clone(), metrics.handle(), gauges);
         let admin = admin::Server::bind(&config.admin, readiness).await?;
-        Ok(Self { settings: config.server, gate, pipeline, listener, address, admin })
+        Ok(Self {
+            settings: config.server,
+            gate,
+            workers,
+            connections,
+            closing,
+            listener,
+            address,
+            admin,
+        })
     }
 
     /// Where clients connect.
@@ -104,18 +124,16 @@ impl Server {
     /// finished and recorded, and what is left after `server.drain` is recorded
     /// as unknown. Returns how many that were.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
-        let Self { settings, gate, pipeline, listener, admin, .. } = self;
+        let Self { settings, gate, workers, connections, closing, listener, admin, .. } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
-        let connections = TaskTracker::new();
-        let closing = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = async {
-                // The semaphore is never closed, so a permit always comes.
                 let slot = Arc::clone(&slots).acquire_owned().await;
+                let slot = slot.expect("the semaphore is never closed, so a permit always comes");
                 (listener.accept().await, slot)
             };
             let (accepted, slot) = tokio::select! {
@@ -124,14 +142,7 @@ impl Server {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let connection =
-                        serve(stream, peer, &settings, Arc::clone(&pipeline), closing.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(slot);
-                    });
-                }
+                Ok((stream, peer)) => workers.serve(Arrival { stream, peer, slot }),
                 Err(error) => rest_after(&error).await,
             }
         }
@@ -149,6 +160,7 @@ impl Server {
                 "connections were cut at the end of the shutdown"
             );
         }
+        drop(workers);
         stop.cancel();
         let _ = admin.await;
         abandoned
