@@ -135,6 +135,7 @@ async fn a_shutdown_finishes_the_streams() {
     let (backend, mut gate) = both("").await;
     let client = Client::open(gate.address).await;
     let mut raw = Raw::open(gate.address).await;
+    assert_eq!(raw.frame().await.map(|frame| frame.kind), Some(SETTINGS), "it is served");
     let running = client.post("/gate/a", "k", "pay");
     let stopping = async {
         eventually("it runs", async || backend.count() == 1).await;
@@ -149,7 +150,9 @@ async fn a_shutdown_finishes_the_streams() {
     };
     let (answer, ()) = tokio::join!(running, stopping);
     assert_eq!((answer.status, answer.text()), (201, "pay"));
-    assert_eq!(client.try_send(keyed("/pay", "late"), b"").await.ok(), None);
+    // Who has not heard of it yet is refused.
+    let late = client.try_send(keyed("/pay", "late"), b"").await;
+    assert!(late.is_err() || late.is_ok_and(|answer| answer.problem() == "shutting-down"));
     assert_eq!((gate.stop().await, backend.count()), (0, 1));
     assert_eq!(raw.end_of(1).await, End::Gone);
 }
