@@ -25,7 +25,7 @@ use super::{
     waiters::{Lead, Place, View},
 };
 use crate::{
-    BoxError,
+    BoxError, Key,
     engine::{
         decision::{Because, Decision, decide},
         fingerprint::Fingerprint,
@@ -44,6 +44,8 @@ pub(crate) struct Exchange<S> {
     pub(crate) inner: S,
     pub(crate) head: Parts,
     pub(crate) body: Buffered,
+    /// The key as the client wrote it.
+    pub(crate) named: Key,
     pub(crate) key: StoreKey,
     pub(crate) print: Fingerprint,
 }
@@ -130,7 +132,7 @@ impl<S> Exchange<S> {
     }
 
     /// Claims the key, and does what the store's answer asks for.
-    async fn lead<B, R>(self, lead: Lead, mut reply: Reply<S, R>)
+    async fn lead<B, R>(mut self, lead: Lead, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -139,6 +141,8 @@ impl<S> Exchange<S> {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
+        // Whoever gets the request may want to know; a replay asks nobody.
+        self.head.extensions.insert(self.named.clone());
         let policy = Arc::clone(&self.voice.policy);
         let token = self.gate.token();
         loop {

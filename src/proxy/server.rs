@@ -4,8 +4,9 @@ use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
+use http::{HeaderValue, header::CONNECTION};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -13,6 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    headers::Peer,
     http2,
     inbound::Paced,
     link::Limits,
@@ -160,7 +162,7 @@ impl Server {
                 "connections were cut at the end of the shutdown"
             );
         }
-        drop(workers);
+        workers.end().await;
         stop.cancel();
         let _ = admin.await;
         abandoned
@@ -178,6 +180,7 @@ fn serve(
     let limits =
         Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
     let decide = settings.http2;
+    let peer = Arc::new(Peer::new(peer.ip(), &pipeline.trusted));
     async move {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -205,30 +208,28 @@ fn serve(
 /// Serves a connection that speaks HTTP/1.
 async fn http1(
     io: Rewound<TcpStream>,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
 ) {
-    let (io, pace) = Paced::new(io, limits.head_timeout);
+    let (io, pace) = Paced::new(io, limits.idle_timeout, limits.head_timeout, closing.clone());
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&pipeline).handle(request, peer, pace.clone());
-        async move { Ok::<_, Infallible>(exchange.await) }
+        let (pipeline, peer) = (Arc::clone(&pipeline), Arc::clone(&peer));
+        let exchange = pipeline.handle(request, peer, pace.clone());
+        let closing = closing.clone();
+        async move {
+            let mut response = exchange.await;
+            if closing.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
+    if let Err(error) = connection.await {
         tracing::debug!(%error, "a client connection ended");
     }
 }

@@ -29,10 +29,11 @@ pub(super) struct Arrival {
     pub(super) slot: OwnedSemaphorePermit,
 }
 
-/// The threads. They end when this is dropped, with everything that still runs there.
+/// The threads. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers {
     workers: Vec<Worker>,
+    threads: Vec<thread::JoinHandle<()>>,
     ended: CancellationToken,
 }
 
@@ -83,13 +84,31 @@ impl Workers {
                     }
                 }
             };
-            thread::Builder::new()
-                .name(format!("oncegate-{number}"))
-                .spawn(move || runtime.block_on(ended.run_until_cancelled(serve)))?;
-            Ok(worker)
+            let name = format!("oncegate-{number}");
+            let thread = thread::Builder::new().name(name).spawn(move || {
+                runtime.block_on(ended.run_until_cancelled(serve));
+                // What is blocked in a system call must not hold up the end.
+                runtime.shutdown_background();
+            })?;
+            Ok((worker, thread))
         };
-        let workers = services.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, ended })
+        let started: io::Result<Vec<_>> = services.into_iter().enumerate().map(start).collect();
+        let (workers, threads) = started?.into_iter().unzip();
+        Ok(Self { workers, threads, ended })
+    }
+
+    /// Ends the threads, with everything that still runs there, and waits for them.
+    pub(super) async fn end(mut self) {
+        self.ended.cancel();
+        let threads = std::mem::take(&mut self.threads);
+        let ended = tokio::task::spawn_blocking(|| {
+            threads.into_iter().for_each(|thread| {
+                if thread.join().is_err() {
+                    tracing::error!("a thread ended in a panic");
+                }
+            })
+        });
+        let _ = ended.await;
     }
 
     /// Gives a client to the thread that has the fewest.

@@ -9,7 +9,7 @@ mod heads;
 mod request;
 mod streams;
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::Response;
 use hyper::{server::conn::http2::Builder, service::service_fn};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::streams::Slot;
 use self::{heads::Heads, streams::Streams};
-use super::{link::Limits, pipeline::Pipeline};
+use super::{headers::Peer, link::Limits, pipeline::Pipeline};
 use crate::engine::record::strip_hop_by_hop;
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
@@ -45,7 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Serves one connection until it ends, or until nothing is under way after `closing`.
 pub(crate) async fn serve<I>(
     io: I,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
@@ -55,7 +55,7 @@ pub(crate) async fn serve<I>(
     let streams = Streams::new();
     let begun = streams.clone();
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&pipeline).handle(request, peer, begun.begin());
+        let exchange = Arc::clone(&pipeline).handle(request, Arc::clone(&peer), begun.begin());
         async move { Ok::<_, Infallible>(presentable(exchange.await)) }
     });
     // The library's own limits stay: 1024 streams that were reset for their errors, and a
