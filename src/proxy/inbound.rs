@@ -29,7 +29,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::pause::{Pause, Timer};
-use crate::BoxError;
+use crate::{
+    BoxError,
+    mutants::{Mutant, is_active},
+};
 
 /// Heads are kept up to this length, which is beyond what the HTTP library reads.
 const MAX_HEAD: usize = 512 << 10;
@@ -238,6 +241,9 @@ where
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             this.pause.end();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if is_active(Mutant::WaitForBodies) {
+            return Poll::Pending;
         }
         this.pause.poll_too_long(cx).map(|()| {
             let late = "a request body took too long (server.body_timeout)";

@@ -17,6 +17,7 @@ use super::{
     headers::Peer,
     http2,
     inbound::Paced,
+    link::Limits,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
@@ -177,7 +178,7 @@ fn serve(
     closing: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let limits =
-        http2::Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
+        Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
     let decide = settings.http2;
     let peer = Arc::new(Peer::new(peer.ip(), &pipeline.trusted));
     async move {
@@ -208,7 +209,7 @@ fn serve(
 async fn http1(
     io: Rewound<TcpStream>,
     peer: Arc<Peer>,
-    limits: http2::Limits,
+    limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
 ) {

@@ -146,13 +146,15 @@ async fn a_folder_of_the_first_format_is_taken_over() {
 
 #[tokio::test]
 async fn a_folder_that_has_lost_its_journal_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
-    drop(store);
-    fs::remove_file(folder.path().join("journal.0")).unwrap();
-    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    for file in ["journal.0", "journal.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+        drop(store);
+        fs::remove_file(folder.path().join(file)).unwrap();
+        let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{file}: {error}");
+    }
 }
 
 const CRASH_FOLDER: &str = "ONCEGATE_TEST_CRASH_FOLDER";

@@ -92,10 +92,23 @@ impl Journal {
     }
 }
 
-/// Reads the frames after number `after`, in order. `None`: some of them are missing.
+/// Makes new files ones that cannot be taken for missing ones: from now on neither is
+/// ever empty.
+pub(super) fn create(files: &[File; 2]) -> io::Result<()> {
+    for file in files {
+        if file.len()? == 0 {
+            file.set_len(GROWTH as u64)?;
+            file.write(0, &vec![0; GROWTH])?;
+            file.sync_data()?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the frames after number `after`, in order. `None`: some of them are missing, or
+/// a file is.
 pub(super) fn read(files: &[File; 2], after: u64) -> io::Result<Option<Vec<Frame>>> {
-    // The first frame of all went into the first file, and files never shrink.
-    if after > 0 && files[0].len()? == 0 {
+    if after > 0 && (files[0].len()? == 0 || files[1].len()? == 0) {
         return Ok(None);
     }
     let mut frames = read_file(&files[0])?;

@@ -208,6 +208,10 @@ fn catch_up(
             format!("store.url: the journal beside {name} {what}"),
         )
     };
+    if moved == 0 {
+        journal::create(files)
+            .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?;
+    }
     let frames = journal::read(files, moved)
         .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?
         .ok_or_else(|| damaged("does not belong to it"))?;
