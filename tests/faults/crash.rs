@@ -8,6 +8,7 @@ use crate::{
     is_in_use, is_unknown, pay, spawn_pay,
     support::{
         backend::Backend,
+        client::{Connection, post},
         eventually,
         gate::Process,
         redis::{Link, Server},
@@ -73,14 +74,15 @@ async fn asleep_for_three_leases_while_the_backend_works() {
 }
 
 /// Two gates on one Redis, the first of which sleeps with a claim that Redis has and
-/// whose reply waits for it.
-async fn asleep_with_a_claim(settings: &str) -> (Server, Backend, Link, [Process; 2]) {
+/// whose reply waits for it, and a client whose thread of the first has asked before.
+async fn asleep_with_a_claim(settings: &str) -> (Server, Backend, Link, [Process; 2], Connection) {
     let (redis, backend) = (Server::start(&[]), Backend::start().await);
     let link = Link::to(redis.address()).await;
     let sleeper = Process::configured(&link.url(), &backend.url(), settings);
     let other = Process::configured(&redis.url(), &backend.url(), settings);
-    assert_eq!(pay(sleeper.address, "/pay", "warm").await.status, 201);
-    (redis, backend, link, [sleeper, other])
+    let mut client = Connection::open(sleeper.address).await;
+    assert_eq!(client.ask(&post("/pay", "warm", "pay")).await.status, 201);
+    (redis, backend, link, [sleeper, other], client)
 }
 
 fn records(redis: &Server) -> usize {
@@ -90,10 +92,10 @@ fn records(redis: &Server) -> usize {
 /// Row 3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asleep_between_claim_and_send() {
-    let (redis, backend, link, [sleeper, other]) = asleep_with_a_claim(SETTINGS).await;
+    let (redis, backend, link, [sleeper, other], mut client) = asleep_with_a_claim(SETTINGS).await;
     let before = records(&redis);
     link.hold();
-    let running = spawn_pay(sleeper.address, "/pay", "k");
+    let running = tokio::spawn(async move { client.ask(&post("/pay", "k", "pay")).await });
     eventually("Redis has the claim", async || records(&redis) == before + 1).await;
     sleeper.pause();
     link.release();
@@ -103,7 +105,7 @@ async fn asleep_between_claim_and_send() {
     .await;
     assert_eq!(backend.executions("k"), 0, "the sleeper had not sent it");
     sleeper.resume();
-    let late = running.await.unwrap().expect("the sleeper goes on");
+    let late = running.await.unwrap();
     assert_eq!((late.status, late.text()), (201, "pay"));
     let replay = pay(other.address, "/pay", "k").await;
     assert_eq!((replay.text(), replay.header("idempotent-replayed")), ("pay", "true"));
@@ -115,10 +117,10 @@ async fn asleep_between_claim_and_send() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replaced_between_claim_and_send() {
     let settings = format!("{SETTINGS}on_unknown = \"retry\"\n");
-    let (redis, backend, link, [sleeper, other]) = asleep_with_a_claim(&settings).await;
+    let (redis, backend, link, [sleeper, other], mut client) = asleep_with_a_claim(&settings).await;
     let before = records(&redis);
     link.hold();
-    let running = spawn_pay(sleeper.address, "/pay", "k");
+    let running = tokio::spawn(async move { client.ask(&post("/pay", "k", "pay")).await });
     eventually("Redis has the claim", async || records(&redis) == before + 1).await;
     sleeper.pause();
     link.release();
@@ -128,7 +130,7 @@ async fn replaced_between_claim_and_send() {
     .await;
     assert_eq!(backend.executions("k"), 1);
     sleeper.resume();
-    let late = running.await.unwrap().expect("the sleeper answers");
+    let late = running.await.unwrap();
     assert_eq!((late.status, late.problem()), (503, "store-unavailable".to_owned()));
     let replay = pay(sleeper.address, "/pay", "k").await;
     assert_eq!((replay.text(), replay.header("idempotent-replayed")), ("pay", "true"));

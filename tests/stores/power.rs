@@ -246,9 +246,10 @@ async fn every_acknowledged_claim_survives_a_power_cut() {
     let started = disk.platter().syncs;
     let before = disk.forced();
     work(&store, &mut Acknowledged::new()).await.unwrap();
+    // Its end waits for what is still being moved into the tables.
+    drop(store);
     let syncs = disk.platter().syncs - started;
     assert!(syncs > 2 * ROUNDS, "{syncs} forced writes for as many operations and a move");
-    drop(store);
 
     let (mut cuts, mut cuts_in_opening, mut survivors) = (0, 0, 0);
     for sync in 1..=syncs + 4 {
