@@ -1,0 +1,68 @@
+//! What is sent: a POST of 40 bytes, without a key or with one that is counted up in place.
+
+/// The body of each request.
+const BODY: &str = r#"{"amount":1999,"currency":"EUR","to":42}"#;
+/// The body that the backend answers each request with.
+pub(crate) const ANSWER: &str = r#"{"payment":"pay_8f14e45fceea16","status":"paid"}"#;
+const _: () = assert!(BODY.len() == 40 && ANSWER.len() == 48);
+
+/// Hexadecimal digits at the end of a key that are counted up.
+const DIGITS: usize = 16;
+
+/// Which keys requests carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// None.
+    None,
+    /// Another one each time, counted from here.
+    From(u64),
+    /// So many, in turn. More than there are connections, so that no two requests for one
+    /// key are under way at once.
+    InTurn(u64),
+}
+
+/// The bytes of the next request.
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    /// Where the digits of the key begin.
+    digits: Option<usize>,
+    number: u64,
+    period: u64,
+}
+
+impl Request {
+    pub(crate) fn new(path: &str, keys: Keys) -> Self {
+        let mut head = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n",
+            BODY.len()
+        );
+        let (number, period) = match keys {
+            Keys::None => (0, 0),
+            Keys::From(first) => (first, u64::MAX),
+            Keys::InTurn(count) => (0, count),
+        };
+        let digits = (keys != Keys::None).then(|| {
+            // As long as the UUID that most clients send.
+            head.push_str("Idempotency-Key: 7c9e6679-7425-40de-9");
+            let digits = head.len();
+            head.push_str(&"0".repeat(DIGITS));
+            head.push_str("\r\n");
+            digits
+        });
+        let bytes = format!("{head}\r\n{BODY}").into_bytes();
+        Self { bytes, digits, number, period }
+    }
+
+    pub(crate) fn next(&mut self) -> &[u8] {
+        if let Some(at) = self.digits {
+            let mut rest = self.number;
+            for digit in self.bytes[at..at + DIGITS].iter_mut().rev() {
+                *digit = b"0123456789abcdef"[(rest & 15) as usize];
+                rest >>= 4;
+            }
+            self.number = (self.number + 1) % self.period;
+        }
+        &self.bytes
+    }
+}
