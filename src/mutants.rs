@@ -61,11 +61,21 @@ pub enum Mutant {
     ForgetScripts,
     /// A response that comes after its time-out is dropped.
     DropLate,
+    /// A store that lost its data goes on as if nothing had happened.
+    OverlookLoss,
+    /// A claim counts without the replicas that were asked for.
+    IgnoreReplicas,
+    /// An HTTP/2 request may name one host twice in two ways.
+    AcceptTwoHosts,
+    /// An exchange whose HTTP/2 stream was reset no longer counts for its connection.
+    ForgetResetStreams,
+    /// The head of an HTTP/2 request may take for ever.
+    WaitForHeads,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -93,6 +103,11 @@ impl Mutant {
         Self::AcceptHalfBody,
         Self::ForgetScripts,
         Self::DropLate,
+        Self::OverlookLoss,
+        Self::IgnoreReplicas,
+        Self::AcceptTwoHosts,
+        Self::ForgetResetStreams,
+        Self::WaitForHeads,
     ];
 }
 

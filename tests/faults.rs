@@ -7,14 +7,20 @@
 
 mod support;
 
+#[path = "faults/amnesia.rs"]
+mod amnesia;
 #[path = "faults/clients.rs"]
 mod clients;
 #[path = "faults/crash.rs"]
 mod crash;
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/redis.rs"]
 mod redis_server;
+#[path = "faults/replicas.rs"]
+mod replicas;
 #[path = "faults/rolling.rs"]
 mod rolling;
 #[path = "faults/time.rs"]

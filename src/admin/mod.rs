@@ -7,11 +7,11 @@ use axum::{
     extract::{Request, State},
     http::{
         HeaderMap, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE},
+        header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
     },
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -75,6 +75,7 @@ impl Server {
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/api/store/acknowledge", post(acknowledge))
             .with_state(readiness);
         let router = match token {
             None => router,
@@ -150,6 +151,24 @@ async fn readyz(State(Readiness(known)): State<Readiness>) -> (StatusCode, Strin
         Err(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("store: no reply within {PING_LIMIT:?}\n"))
         }
+    }
+}
+
+/// The operator's word that a loss of data is known. Not for web pages: a browser that
+/// sends one says where it comes from.
+async fn acknowledge(
+    State(Readiness(known)): State<Readiness>,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
+    if headers.contains_key(ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not for web pages\n".to_owned());
+    }
+    match known.gate.store().acknowledge_loss().await {
+        Ok(()) => {
+            tracing::warn!("an operator has acknowledged that the store lost data");
+            (StatusCode::OK, "acknowledged\n".to_owned())
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {error}\n")),
     }
 }
 

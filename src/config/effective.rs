@@ -3,9 +3,9 @@
 use super::{
     Config, Route, Upstream,
     raw::{
-        Body, Conflict, DialectName, LateRetry, Raw, RawAdmin, RawFingerprint, RawIdempotency,
-        RawMatcher, RawReconcile, RawRoute, RawServer, RawStore, RawTelemetry, RawUpstream,
-        StoreDown, Unknown,
+        Amnesia, Body, Conflict, DialectName, LateRetry, Raw, RawAdmin, RawFingerprint,
+        RawIdempotency, RawMatcher, RawReconcile, RawRoute, RawServer, RawStore, RawTelemetry,
+        RawUpstream, StoreDown, Unknown,
     },
     values::{Size, Span, Status, Text},
 };
@@ -25,6 +25,7 @@ impl Config {
         let raw = Raw {
             server: RawServer {
                 listen: Some(Text(server.listen)),
+                http2: Some(server.http2),
                 head_timeout: Some(Span(server.head_timeout)),
                 body_timeout: Some(Span(server.body_timeout)),
                 idle_timeout: Some(Span(server.idle_timeout)),
@@ -38,6 +39,12 @@ impl Config {
                 timeout: Some(Span(self.store.timeout)),
                 cache: Some(Size(self.store.cache)),
                 allow_eviction: Some(self.store.allow_eviction),
+                durability: Some(self.store.durability),
+                on_amnesia: Some(if self.store.refuse_after_loss {
+                    Amnesia::Refuse
+                } else {
+                    Amnesia::Alarm
+                }),
                 hash_secret: None,
             },
             idempotency: RawIdempotency {
@@ -177,6 +184,7 @@ mod tests {
             replay_status = 208
             [server]
             trusted_proxies = ["10.0.0.0/8"]
+            http2 = false
             [[route]]
             path = "/hooks"
             idempotency.enabled = false

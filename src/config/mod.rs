@@ -17,7 +17,7 @@ pub use raw::LogFormat;
 pub use target::{StoreUrl, UpstreamUrl};
 pub use values::Network;
 
-use crate::engine::policy::Policy;
+use crate::{engine::policy::Policy, store::Durability};
 
 /// Everything that `oncegate serve` needs to know.
 ///
@@ -47,17 +47,21 @@ pub struct Config {
 /// The listener for clients.
 ///
 /// # Defaults
-/// `127.0.0.1:8080`, 10,000 connections, 10 s for a head, 30 s between two
-/// pieces of a body, 75 s between two requests, 30 s to drain, nobody trusted.
+/// `127.0.0.1:8080`, HTTP/1.1 and HTTP/2, 10,000 connections, 10 s for a head, 30 s
+/// between two pieces of a body, 75 s between two requests, 30 s to drain, nobody
+/// trusted.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Whether clients may speak HTTP/2, in clear text and with prior knowledge.
+    pub http2: bool,
     /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
     /// Between two pieces of a request body.
     pub body_timeout: Duration,
-    /// Between two requests of a connection.
+    /// Between two requests of a connection. An HTTP/2 client that is silent for as
+    /// long while it waits is asked for a sign of life.
     pub idle_timeout: Duration,
     /// How many connections are served at once; more wait to be accepted.
     pub max_connections: usize,
@@ -71,6 +75,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            http2: true,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
@@ -116,7 +121,8 @@ impl Default for Upstream {
 /// Where records are kept.
 ///
 /// # Defaults
-/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand.
+/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand, the durability
+/// that the store has by itself, an alarm when it lost its data.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// The store.
@@ -127,6 +133,11 @@ pub struct StoreConfig {
     pub cache: usize,
     /// Start although the store may evict records.
     pub allow_eviction: bool,
+    /// What the store has to have done before a write counts.
+    pub durability: Durability,
+    /// Refuse keyed requests after the store lost its data, until an operator
+    /// acknowledges it.
+    pub refuse_after_loss: bool,
     /// The secret of store keys and fingerprints, the same for all gates on one store.
     pub hash_secret: String,
 }
@@ -138,6 +149,8 @@ impl Default for StoreConfig {
             timeout: Duration::from_secs(2),
             cache: 64 << 20,
             allow_eviction: false,
+            durability: Durability::Acknowledged,
+            refuse_after_loss: false,
             hash_secret: String::new(),
         }
     }

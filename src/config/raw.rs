@@ -9,7 +9,10 @@ use super::{
     target::UpstreamUrl,
     values::{Network, Size, Span, Status, Text},
 };
-use crate::engine::{facet::Facet, key::KeySource, reconcile::Template};
+use crate::{
+    engine::{facet::Facet, key::KeySource, reconcile::Template},
+    store::Durability,
+};
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +31,7 @@ pub(crate) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawServer {
     pub(crate) listen: Option<Text<SocketAddr>>,
+    pub(crate) http2: Option<bool>,
     pub(crate) head_timeout: Option<Span>,
     pub(crate) body_timeout: Option<Span>,
     pub(crate) idle_timeout: Option<Span>,
@@ -54,6 +58,8 @@ pub(crate) struct RawStore {
     pub(crate) timeout: Option<Span>,
     pub(crate) cache: Option<Size>,
     pub(crate) allow_eviction: Option<bool>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) on_amnesia: Option<Amnesia>,
     #[serde(skip_serializing)]
     pub(crate) hash_secret: Option<String>,
 }
@@ -155,6 +161,13 @@ pub(crate) enum Unknown {
     Hold,
     Retry,
     Reconcile,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Amnesia {
+    Alarm,
+    Refuse,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]

@@ -3,18 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Admin, Config, ConfigError, Route, Server, StoreConfig, Telemetry, Upstream,
+    Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
     raw::{
-        Body, Conflict, DialectName, LateRetry, LogFormat, Raw, RawAdmin, RawIdempotency,
+        Amnesia, Body, Conflict, DialectName, LateRetry, LogFormat, Raw, RawAdmin, RawIdempotency,
         RawMatcher, RawReconcile, RawServer, RawStore, RawTelemetry, RawUpstream, StoreDown,
         Unknown,
     },
     values::{Network, Text},
 };
-use crate::engine::{
-    key::KeySource,
-    policy::{BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
-    reconcile::{Matcher, Reconcile},
+use crate::{
+    engine::{
+        key::KeySource,
+        policy::{BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
+        reconcile::{Matcher, Reconcile},
+    },
+    store::Durability,
 };
 
 impl Config {
@@ -72,6 +75,7 @@ fn server(raw: RawServer) -> Result<Server, ConfigError> {
     }
     Ok(Server {
         listen: raw.listen.map_or(default.listen, |text| text.0),
+        http2: raw.http2.unwrap_or(default.http2),
         head_timeout: raw.head_timeout.map_or(default.head_timeout, |span| span.0),
         body_timeout: raw.body_timeout.map_or(default.body_timeout, |span| span.0),
         idle_timeout: raw.idle_timeout.map_or(default.idle_timeout, |span| span.0),
@@ -110,13 +114,34 @@ fn store(raw: RawStore) -> Result<StoreConfig, ConfigError> {
         .url
         .map_or(Ok(default.url), |url| url.parse())
         .map_err(|error: String| ConfigError::setting("store.url", &error))?;
+    let durability = raw.durability.unwrap_or(default.durability);
+    durability_of(&url, durability)
+        .map_err(|error| ConfigError::setting("store.durability", &error))?;
     Ok(StoreConfig {
         url,
         timeout: raw.timeout.map_or(default.timeout, |span| span.0),
         cache: raw.cache.map_or(default.cache, |size| size.0),
         allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
+        durability,
+        refuse_after_loss: matches!(raw.on_amnesia, Some(Amnesia::Refuse)),
         hash_secret: raw.hash_secret.unwrap_or(default.hash_secret),
     })
+}
+
+/// Whether a store can do what is asked of it.
+fn durability_of(url: &StoreUrl, durability: Durability) -> Result<(), String> {
+    match (durability, url) {
+        (Durability::Acknowledged, _)
+        | (Durability::Fsync, StoreUrl::File(_) | StoreUrl::Redis(_))
+        | (Durability::Replicated(1..), StoreUrl::Redis(_)) => Ok(()),
+        (Durability::Fsync, StoreUrl::Memory) => Err("memory: has no disk; use a file:".to_owned()),
+        (Durability::Replicated(0), _) => {
+            Err("0 replicas are none; write at least { replicated = 1 }".to_owned())
+        }
+        (Durability::Replicated(_), StoreUrl::File(_) | StoreUrl::Memory) => {
+            Err(format!("{url} has no replicas; use a redis://"))
+        }
+    }
 }
 
 fn admin(raw: RawAdmin) -> Result<Admin, ConfigError> {

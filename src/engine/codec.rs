@@ -5,7 +5,7 @@
 //! the *response* (gone with the retention). A done head without its response
 //! is an expired record, with no write needed.
 //!
-//! | bytes of a head | what |
+//! | bytes of either | what |
 //! |---|---|
 //! | 0 | version of the layout, [`VERSION`] |
 //! | 1..17 | the owner's token |
@@ -13,8 +13,9 @@
 //! | 21.. | a length-delimited protobuf message |
 //!
 //! The fence lies at fixed offsets so that a store can compare it without
-//! understanding the rest ([`FENCE`]). Protobuf fields may be added; a version
-//! changes only when old readers would misread.
+//! understanding the rest ([`FENCE`]), and so that a head which was read a moment
+//! before its response is not taken together with somebody else's. Protobuf fields
+//! may be added; a version changes only when old readers would misread.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -33,7 +34,7 @@ use super::{
 /// The layout that is written. Every version up to it is read.
 pub const VERSION: u8 = 1;
 
-/// Where a head carries its fence: the token, then the revision.
+/// Where a head and a response carry their fence: the token, then the revision.
 pub const FENCE: Range<usize> = 1..21;
 
 /// A record as a store keeps it.
@@ -55,6 +56,9 @@ pub enum CodecError {
     /// Cut short, or never a record.
     #[error("the record is damaged: {0}")]
     Damaged(&'static str),
+    /// Read at two moments, between which somebody wrote.
+    #[error("the head and the response are not of one record; read them again")]
+    Mixed,
 }
 
 /// Writes a record that is kept for `kept`.
@@ -84,7 +88,7 @@ pub fn encode(record: &Record, kept: Duration) -> Encoded {
             },
         ),
         Record::Done(done) => {
-            response = Some(encode_response(&done.response));
+            response = Some(encode_response(done.fence, &done.response));
             (
                 State::Done,
                 Head {
@@ -106,12 +110,16 @@ pub fn encode(record: &Record, kept: Duration) -> Encoded {
     };
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
     let body = Head { state: state as i32, kept, ..body };
-    let fence = record.fence();
-    let mut head = Vec::with_capacity(FENCE.end + 2 + body.encoded_len());
-    head.put_u8(VERSION);
-    head.put_slice(&encode_fence(fence));
-    body.encode_length_delimited(&mut head).expect("a Vec grows as far as it must");
-    Encoded { head: head.into(), response }
+    Encoded { head: assemble(record.fence(), &body), response }
+}
+
+fn assemble(fence: Fence, message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = Vec::with_capacity(FENCE.end + prost::length_delimiter_len(length) + length);
+    bytes.put_u8(VERSION);
+    bytes.put_slice(&encode_fence(fence));
+    message.encode_length_delimited(&mut bytes).expect("a Vec grows as far as it must");
+    bytes.into()
 }
 
 /// Writes a fence the way a head carries it, for a store's comparison.
@@ -123,13 +131,13 @@ pub fn encode_fence(fence: Fence) -> [u8; 20] {
     bytes
 }
 
-/// Reads only the fence of a head.
+/// Reads only the fence of a head or a response.
 ///
 /// # Errors
-/// [`CodecError`] when the bytes are no head of a version that is known.
-pub fn decode_fence(head: &[u8]) -> Result<Fence, CodecError> {
-    version(head)?;
-    let bytes = head.get(FENCE).ok_or(CodecError::Damaged("no fence"))?;
+/// [`CodecError`] when the bytes are neither, of a version that is known.
+pub fn decode_fence(bytes: &[u8]) -> Result<Fence, CodecError> {
+    version(bytes)?;
+    let bytes = bytes.get(FENCE).ok_or(CodecError::Damaged("no fence"))?;
     let (token, revision) = bytes.split_at(16);
     Ok(Fence {
         token: Token(token.try_into().expect("split at 16")),
@@ -152,7 +160,8 @@ pub fn decode_age(head: &[u8], left: Duration) -> Result<(Fence, Duration), Code
 /// Reads a record. A done head whose `response` is gone is an expired record.
 ///
 /// # Errors
-/// [`CodecError`] when the bytes are cut short, damaged, or of a later version.
+/// [`CodecError`] when the bytes are cut short, damaged, or of a later version, and
+/// [`CodecError::Mixed`] when the response of a done head has another fence.
 pub fn decode(head: &[u8], response: Option<Bytes>) -> Result<Record, CodecError> {
     let fence = decode_fence(head)?;
     let body: Head = message(&head[FENCE.end..])?;
@@ -186,7 +195,7 @@ pub fn decode(head: &[u8], response: Option<Bytes>) -> Result<Record, CodecError
                 fingerprint,
                 completed: Timestamp(body.at),
                 retained_until: Timestamp(body.until),
-                response: decode_response(response)?,
+                response: decode_response(fence, response)?,
             }))),
         },
         Ok(State::Absent) | Err(_) => Err(CodecError::Damaged("state")),
@@ -229,7 +238,7 @@ fn print(fingerprint: Fingerprint) -> Vec<u8> {
     fingerprint.as_bytes().to_vec()
 }
 
-fn encode_response(recorded: &Recorded) -> Bytes {
+fn encode_response(fence: Fence, recorded: &Recorded) -> Bytes {
     let message = match recorded {
         Recorded::StatusOnly(status) => {
             Response { status: status.as_u16().into(), status_only: true, ..Response::default() }
@@ -243,16 +252,14 @@ fn encode_response(recorded: &Recorded) -> Bytes {
             trailers: response.trailers.as_ref().map(fields).unwrap_or_default(),
         },
     };
-    let mut bytes = Vec::with_capacity(6 + message.encoded_len());
-    bytes.put_u8(VERSION);
-    message.encode_length_delimited(&mut bytes).expect("a Vec grows as far as it must");
-    bytes.into()
+    assemble(fence, &message)
 }
 
-fn decode_response(mut bytes: Bytes) -> Result<Recorded, CodecError> {
-    version(&bytes)?;
-    let _ = bytes.split_to(1);
-    let message: Response = message(bytes)?;
+fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
+    if decode_fence(&bytes)? != fence {
+        return Err(CodecError::Mixed);
+    }
+    let message: Response = message(bytes.slice(FENCE.end..))?;
     let status = u16::try_from(message.status)
         .ok()
         .and_then(|status| StatusCode::from_u16(status).ok())

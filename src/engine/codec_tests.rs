@@ -148,3 +148,19 @@ fn layout_1_stays_readable() {
         (Timestamp(5), Timestamp(6), "n")
     );
 }
+
+#[test]
+fn a_response_of_another_record_is_not_taken_for_ones_own() {
+    let done = |token| {
+        Record::Done(Arc::new(Done {
+            fence: Fence::new(Token([token; 16])),
+            fingerprint: Fingerprint::from_bytes([9; 32]),
+            completed: Timestamp(1),
+            retained_until: Timestamp(2),
+            response: Recorded::StatusOnly(StatusCode::OK),
+        }))
+    };
+    let [one, other] = [1, 2].map(|token| encode(&done(token), Duration::from_millis(77)));
+    assert_eq!(decode(&one.head, other.response), Err(CodecError::Mixed));
+    assert!(decode(&one.head, one.response).is_ok());
+}

@@ -40,7 +40,8 @@ pub enum Problem {
     BodyIncomplete,
     /// The request body did not arrive in time.
     BodyTimeout,
-    /// All buffered bodies together have reached their limit.
+    /// All buffered bodies together have reached their limit, or the client has as many
+    /// requests under way as one connection may.
     Overloaded,
     /// The store does not answer, and nothing was sent.
     StoreUnavailable,
@@ -333,7 +334,7 @@ impl Problem {
                 "overloaded",
                 "overloaded",
                 API,
-                "The gate holds as many request bodies as it may",
+                "The gate has as much under way as it may",
                 "Nothing was executed. Retry with the same key.",
                 true,
             ),

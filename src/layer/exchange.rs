@@ -34,7 +34,7 @@ use crate::{
         record::{Fence, Record, StoreKey},
     },
     mutants::{Mutant, is_active},
-    store::{Claimed, StoreError, Write},
+    store::{Claimed, StoreError, StoreErrorKind, Write},
 };
 
 /// A keyed request whose body is here.
@@ -83,7 +83,7 @@ impl<S> Exchange<S> {
             let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
-                Seen::StoreDown => return self.store_down().await,
+                Seen::StoreDown(kind) => return self.store_down(kind).await,
                 Seen::Replay(replay) => {
                     return self.voice.replay(&replay, patience.waited, self.gate.now());
                 }
@@ -197,8 +197,8 @@ impl<S> Exchange<S> {
                         // What was learnt may be recorded, so nothing is taken back.
                         Err(error) => {
                             tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
-                            lead.finish(View::StoreDown);
-                            reply.answer(self.store_down().await);
+                            lead.finish(View::StoreDown(error.kind()));
+                            reply.answer(self.store_down(error.kind()).await);
                             return;
                         }
                     }
@@ -241,22 +241,22 @@ impl<S> Exchange<S> {
         tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
         let gate = self.gate.clone();
         let (key, lease) = (self.key, self.voice.policy.lease);
-        lead.finish(View::StoreDown);
-        let answer = self.store_down().await;
+        lead.finish(View::StoreDown(error.kind()));
+        let answer = self.store_down(error.kind()).await;
         reply.answer(answer);
         claim::take_back(&gate, &key, fence, lease).await;
     }
 
-    /// What a request gets when the store does not answer.
-    async fn store_down<B, R>(self) -> Response<ResponseBody<R>>
+    /// What a request gets when the store does not answer. After a loss of data nothing
+    /// passes: who asked for refusals until somebody has looked means just this.
+    async fn store_down<B, R>(self, kind: StoreErrorKind) -> Response<ResponseBody<R>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
         let Self { voice, inner, head, body, .. } = self;
         match voice.policy.on_store_down {
-            OnStoreDown::Refuse => voice.refuse(Problem::StoreUnavailable),
-            OnStoreDown::Pass => {
+            OnStoreDown::Pass if kind != StoreErrorKind::DataLost => {
                 let request = Request::from_parts(head, RequestBody::whole(body));
                 match inner.oneshot(request).await {
                     Ok(response) => voice.hand_on(response, Outcome::Bypassed),
@@ -266,6 +266,7 @@ impl<S> Exchange<S> {
                     }
                 }
             }
+            OnStoreDown::Refuse | OnStoreDown::Pass => voice.refuse(Problem::StoreUnavailable),
         }
     }
 }

@@ -5,10 +5,13 @@ use std::{future::Future, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{answer::Voice, gate::Gate, waiters::View};
-use crate::engine::{
-    decision::{Decision, Refusal, Replay, decide},
-    fingerprint::Fingerprint,
-    policy::OnConflict,
+use crate::{
+    engine::{
+        decision::{Decision, Refusal, Replay, decide},
+        fingerprint::Fingerprint,
+        policy::OnConflict,
+    },
+    store::StoreErrorKind,
 };
 
 /// What a follower saw.
@@ -19,8 +22,8 @@ pub(super) enum Seen {
     Refuse(Refusal),
     /// The place is free: look anew.
     Again,
-    /// The store did not answer the leader.
-    StoreDown,
+    /// The store did not answer the leader, or refused.
+    StoreDown(StoreErrorKind),
 }
 
 /// Watches the leader until there is something to say to a request that came `since`.
@@ -35,7 +38,7 @@ pub(super) async fn follow(
     loop {
         let seen = view.borrow_and_update().clone();
         let (record, now, is_older) = match seen {
-            View::StoreDown => return Seen::StoreDown,
+            View::StoreDown(kind) => return Seen::StoreDown(kind),
             View::Looking => (None, gate.now(), false),
             View::Seen(record, asked) => (Some(record), asked.wall, asked.at < since),
             View::Owned(record) => (Some(record), gate.now(), false),

@@ -14,7 +14,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::engine::record::{Record, StoreKey, Timestamp};
+use crate::{
+    engine::record::{Record, StoreKey, Timestamp},
+    store::StoreErrorKind,
+};
 
 /// The keys that somebody in this process is busy with.
 #[derive(Debug, Default)]
@@ -32,8 +35,8 @@ pub(crate) enum View {
     /// This is there: its owner is in this process and at work. A claim of his never
     /// shows a lease that passes.
     Owned(Record),
-    /// The store did not answer him.
-    StoreDown,
+    /// The store did not answer him, or refused.
+    StoreDown(StoreErrorKind),
 }
 
 /// A time, by the wall clock that leases go by and by the one that never steps.
@@ -160,7 +163,7 @@ mod tests {
         let first = lead(&waiters);
         let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
         assert!(first.is_watched());
-        first.show(View::StoreDown);
+        first.show(View::StoreDown(StoreErrorKind::Unavailable));
         view.changed().await.unwrap();
         drop(first);
         assert!(view.changed().await.is_err());
@@ -172,7 +175,7 @@ mod tests {
         let waiters = Arc::new(Waiters::default());
         let first = lead(&waiters);
         let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
-        first.finish(View::StoreDown);
+        first.finish(View::StoreDown(StoreErrorKind::Unavailable));
         view.changed().await.unwrap();
         let second = lead(&waiters);
         assert_eq!(waiters.len(), 1, "finishing twice must not remove the next leader");

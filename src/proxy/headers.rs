@@ -19,13 +19,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Refuses what a proxy may not forward. The HTTP library has refused malformed
-/// heads before, but for a length beside a transfer coding.
-pub(crate) fn screen<B>(request: &Request<B>, framed_twice: bool) -> Result<(), Problem> {
-    if framed_twice {
-        return Err(Problem::BadRequest(
-            "The request has both Content-Length and Transfer-Encoding.",
-        ));
-    }
+/// heads before, and the connection what its version makes doubtful.
+pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
     if matches!(request.method().as_str(), "CONNECT" | "TRACE") {
         return Err(Problem::MethodNotServed);
     }
@@ -80,8 +75,8 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: &[Networ
     }
 }
 
-/// Makes a request one of this hop's own.
-pub(crate) fn to_upstream<B>(request: &mut Request<B>) {
+/// Makes a request one of this hop's own. True if it asks for another protocol.
+pub(crate) fn to_upstream<B>(request: &mut Request<B>) -> bool {
     let version = request.version();
     *request.version_mut() = Version::HTTP_11;
     // A keyed request has one response, so it is never a tunnel.
@@ -95,6 +90,7 @@ pub(crate) fn to_upstream<B>(request: &mut Request<B>) {
     strip_hop_by_hop(headers);
     // The body of a keyed request is here already, and others are streamed on demand.
     headers.remove(EXPECT);
+    let switches = upgrade.is_some();
     if let Some(upgrade) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, upgrade);
@@ -103,6 +99,7 @@ pub(crate) fn to_upstream<B>(request: &mut Request<B>) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     headers.append(VIA, via(version));
+    switches
 }
 
 /// Addresses a request to an upstream: a path on the wire, and the client's
@@ -145,7 +142,7 @@ fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(if version == Version::HTTP_10 {
         "1.0 oncegate"
     } else if version == Version::HTTP_2 {
-        "2 oncegate"
+        "2.0 oncegate"
     } else {
         "1.1 oncegate"
     })
@@ -165,16 +162,15 @@ mod tests {
 
     #[test]
     fn what_a_proxy_may_not_forward_is_refused() {
-        assert_eq!(screen(&request(&[("host", "a")]), false), Ok(()));
-        assert!(screen(&request(&[]), false).is_err());
-        assert!(screen(&request(&[("host", "a")]), true).is_err());
-        assert!(screen(&request(&[("host", "a"), ("host", "a")]), false).is_err());
+        assert_eq!(screen(&request(&[("host", "a")])), Ok(()));
+        assert!(screen(&request(&[])).is_err());
+        assert!(screen(&request(&[("host", "a"), ("host", "a")])).is_err());
         let mut absolute = request(&[("host", "b")]);
         *absolute.uri_mut() = "http://a/pay".parse().unwrap();
-        assert!(screen(&absolute, false).is_err());
+        assert!(screen(&absolute).is_err());
         let mut connect = request(&[("host", "a")]);
         *connect.method_mut() = http::Method::CONNECT;
-        assert_eq!(screen(&connect, false), Err(Problem::MethodNotServed));
+        assert_eq!(screen(&connect), Err(Problem::MethodNotServed));
     }
 
     #[test]
@@ -212,7 +208,7 @@ mod tests {
             ("expect", "100-continue"),
             ("via", "1.1 edge"),
         ]);
-        to_upstream(&mut one);
+        assert!(!to_upstream(&mut one));
         assert!(!one.headers().contains_key("x-private") && !one.headers().contains_key(EXPECT));
         assert_eq!(
             (&one.headers()[TE], &one.headers()[CONNECTION]),
@@ -221,7 +217,7 @@ mod tests {
         let vias: Vec<_> = one.headers().get_all(VIA).iter().collect();
         assert_eq!(vias, ["1.1 edge", "1.1 oncegate"]);
         let mut socket = request(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        to_upstream(&mut socket);
+        assert!(to_upstream(&mut socket));
         assert_eq!(
             (&socket.headers()[UPGRADE], &socket.headers()[CONNECTION]),
             (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("upgrade"))

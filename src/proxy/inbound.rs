@@ -1,4 +1,5 @@
-//! The client's side of a connection: how long it may take, and for what.
+//! The client's side of an HTTP/1 connection: how long it may take, and for what.
+//! The body is the same for HTTP/2.
 //!
 //! | from | to | limit |
 //! |---|---|---|
@@ -110,10 +111,6 @@ impl<I> Paced<I> {
     pub(crate) fn new(io: I, limit: Duration) -> (Self, Pace) {
         let pace = Pace::default();
         (Self { io, pace: pace.clone(), limit, timer: None, running: false }, pace)
-    }
-
-    pub(crate) const fn get_ref(&self) -> &I {
-        &self.io
     }
 
     fn start(&mut self) {

@@ -2,20 +2,26 @@
 //!
 //! [`Server`] listens and drains; `pipeline` is the way of a request;
 //! `upstream` is the way to the service, with the evidence of what was sent;
-//! `headers` is what a proxy changes. The HTTP implementation is hyper's on both
-//! sides; nothing here parses HTTP.
+//! `headers` is what a proxy changes. `preface` tells HTTP/1 from HTTP/2 by the first
+//! bytes of a connection; `inbound` belongs to the one, `http2` to the other, and
+//! `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
+//! both sides; nothing here parses HTTP, but for the lengths of frames.
 
 mod headers;
+mod http2;
 mod inbound;
+mod link;
 mod observe;
 mod outbound;
 mod pause;
 mod pipeline;
+mod preface;
 mod route;
 mod server;
 mod start;
 mod tunnel;
 mod upstream;
+mod watch;
 
 pub(crate) use observe::GateMetrics;
 pub use server::{Server, StartError};

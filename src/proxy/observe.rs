@@ -69,11 +69,12 @@ impl std::fmt::Debug for RouteMetrics {
     }
 }
 
-/// The gauges of a gate, read when somebody looks.
+/// What a gate knows by itself, read when somebody looks.
 pub(crate) struct GateMetrics {
     pending: Gauge,
     buffered: Gauge,
     cache_bytes: Gauge,
+    amnesia: Counter,
 }
 
 impl GateMetrics {
@@ -82,6 +83,7 @@ impl GateMetrics {
             pending: gauge!("oncegate_pending"),
             buffered: gauge!("oncegate_buffered_bytes"),
             cache_bytes: gauge!("oncegate_cache_bytes"),
+            amnesia: counter!("oncegate_amnesia_total"),
         }
     }
 
@@ -90,5 +92,6 @@ impl GateMetrics {
         self.pending.set(gate.pending() as f64);
         self.buffered.set(gate.buffered() as f64);
         self.cache_bytes.set(gate.cached() as f64);
+        self.amnesia.absolute(gate.store().losses());
     }
 }

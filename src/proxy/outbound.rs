@@ -11,27 +11,27 @@ use http_body::{Body, Frame, SizeHint};
 use metrics::Histogram;
 use pin_project_lite::pin_project;
 
-use super::{inbound::Busy, pipeline::ServedBody};
+use super::pipeline::ServedBody;
 use crate::BoxError;
 
 pin_project! {
     /// A response body that ends its exchange when it is dropped.
     #[derive(Debug)]
-    pub(crate) struct OutboundBody {
+    pub(crate) struct OutboundBody<T> {
         #[pin]
         body: ServedBody,
-        busy: Busy,
+        busy: T,
         observed: Option<Observed>,
     }
 }
 
-impl OutboundBody {
-    pub(crate) fn new(body: ServedBody, busy: Busy, observed: Option<Observed>) -> Self {
+impl<T> OutboundBody<T> {
+    pub(crate) fn new(body: ServedBody, busy: T, observed: Option<Observed>) -> Self {
         Self { body, busy, observed }
     }
 }
 
-impl Body for OutboundBody {
+impl<T> Body for OutboundBody<T> {
     type Data = Bytes;
     type Error = BoxError;
 

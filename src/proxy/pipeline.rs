@@ -1,7 +1,8 @@
 //! The way of every request through the proxy, outermost step first.
 //!
 //! 1. *Route*: host and path choose upstream and policy.
-//! 2. *Screen*: what a proxy may not forward is refused, in the route's words.
+//! 2. *Screen*: what a proxy may not forward is refused, in the route's words; first
+//!    what the connection's version of HTTP makes doubtful ([`Link::admit`]).
 //! 3. *Forwarded*: the request says on whose behalf it comes.
 //! 4. *Gate and upstream*: the route's service, which answers in any case.
 //! 5. *Observe*: outcome and duration are counted; the duration ends with the
@@ -13,12 +14,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header::TRANSFER_ENCODING};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::{
     headers,
-    inbound::{InboundBody, Pace},
+    inbound::InboundBody,
+    link::Link,
     outbound::{Observed, OutboundBody},
     route::{Outgoing, Route, Routes},
     tunnel,
@@ -28,7 +30,6 @@ use crate::{
     ResponseBody,
     config::Network,
     engine::problem::{Problem, Style},
-    mutants::{Mutant, is_active},
 };
 
 /// What routes answer with.
@@ -43,18 +44,16 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) async fn handle(
+    pub(crate) async fn handle<L: Link>(
         self: Arc<Self>,
         mut request: Request<Incoming>,
         peer: SocketAddr,
-        pace: Pace,
-    ) -> Response<OutboundBody> {
-        let busy = pace.begin();
-        let framed_twice =
-            request.headers().contains_key(TRANSFER_ENCODING) && pace.head_has_length();
-        let framed_twice = framed_twice && !is_active(Mutant::AcceptTwoFramings);
+        link: L,
+    ) -> Response<OutboundBody<L::Busy>> {
+        let busy = link.begin();
+        let admitted = link.admit(&mut request);
         let route = self.routes.find(&request);
-        let screened = headers::screen(&request, framed_twice);
+        let screened = admitted.and_then(|()| headers::screen(&request));
         let route = match screened.and(route.ok_or(Problem::NoRoute)) {
             Ok(route) => route,
             Err(problem) => {

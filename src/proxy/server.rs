@@ -13,11 +13,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    http2,
     inbound::Paced,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
+    preface::{self, Rewound, Spoken},
     route::Routes,
     start,
+    watch::watch,
 };
 use crate::{
     Gate,
@@ -103,6 +106,7 @@ impl Server {
         let Self { settings, gate, pipeline, listener, admin, .. } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
+        tokio::spawn(watch(gate.clone(), stop.clone()));
         let connections = TaskTracker::new();
         let closing = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_connections));
@@ -158,32 +162,61 @@ fn serve(
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let (io, pace) = Paced::new(stream, settings.head_timeout);
-    let idle_timeout = settings.idle_timeout;
+    let limits =
+        http2::Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
+    let decide = settings.http2;
     async move {
-        if let Err(error) = io.get_ref().set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        let service = service_fn(move |request| {
-            let exchange = Arc::clone(&pipeline).handle(request, peer, pace.clone());
-            async move { Ok::<_, Infallible>(exchange.await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(idle_timeout)
-            .serve_connection(TokioIo::new(io), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let served = tokio::select! {
-            served = &mut connection => served,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "a client connection ended");
+        if !decide {
+            return http1(Rewound::untouched(stream), peer, limits, pipeline, closing).await;
         }
+        let decided = tokio::select! {
+            // What has arrived before a shutdown is served.
+            biased;
+            decided = preface::decide(stream, limits.idle_timeout, limits.head_timeout) => decided,
+            () = closing.cancelled() => return,
+        };
+        match decided {
+            Ok((Spoken::Http1, io)) => http1(io, peer, limits, pipeline, closing).await,
+            // Boxed, so that the many connections of HTTP/1 do not hold room for it.
+            Ok((Spoken::Http2, io)) => {
+                Box::pin(http2::serve(io, peer, limits, pipeline, closing)).await;
+            }
+            Err(error) => tracing::debug!(%error, "a client connection ended before it began"),
+        }
+    }
+}
+
+/// Serves a connection that speaks HTTP/1.
+async fn http1(
+    io: Rewound<TcpStream>,
+    peer: SocketAddr,
+    limits: http2::Limits,
+    pipeline: Arc<Pipeline>,
+    closing: CancellationToken,
+) {
+    let (io, pace) = Paced::new(io, limits.head_timeout);
+    let service = service_fn(move |request| {
+        let exchange = Arc::clone(&pipeline).handle(request, peer, pace.clone());
+        async move { Ok::<_, Infallible>(exchange.await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client connection ended");
     }
 }
 

@@ -81,6 +81,8 @@ async fn redis(
     let options = crate::store::RedisOptions {
         reply_timeout: config.timeout,
         allow_eviction: config.allow_eviction,
+        durability: config.durability,
+        refuse_after_loss: config.refuse_after_loss,
         ..crate::store::RedisOptions::default()
     };
     let store = crate::store::RedisStore::connect(url, options)
@@ -94,7 +96,7 @@ async fn redis(
                     config.url
                 )
             }
-            StoreErrorKind::Misconfigured | StoreErrorKind::Corrupt => {
+            StoreErrorKind::Misconfigured | StoreErrorKind::Corrupt | StoreErrorKind::DataLost => {
                 format!("store.url: {error}")
             }
         })

@@ -116,11 +116,52 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError>;
 
-    /// Checks that the store answers.
+    /// Checks that the store answers and can keep its promise. A gate asks every
+    /// second.
     ///
     /// # Errors
-    /// [`StoreError`] when requests would be refused.
+    /// [`StoreError`] when requests would be refused, and
+    /// [`StoreErrorKind::DataLost`] until a loss of data is acknowledged.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// How often this process has noticed that the store lost data.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// An operator knows that data was lost, for all gates on the store: `ping`
+    /// finds nothing wrong with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn acknowledge_loss(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// What a store has to have done before it acknowledges a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// What it does by itself. A file is on the disk; a Redis keeps what it is set up to keep.
+    #[default]
+    Acknowledged,
+    /// As many replicas of a Redis have it as well, or the request is refused before
+    /// it is sent.
+    Replicated(u8),
+    /// It is on the disk: a file, or a Redis with `appendfsync always`.
+    Fsync,
+}
+
+impl Durability {
+    /// How many replicas must acknowledge.
+    #[must_use]
+    pub const fn replicas(self) -> u8 {
+        match self {
+            Self::Replicated(replicas) => replicas,
+            Self::Acknowledged | Self::Fsync => 0,
+        }
+    }
 }
 
 /// What became of a claim.
@@ -175,6 +216,9 @@ pub enum StoreErrorKind {
     Timeout,
     /// What is stored cannot be read.
     Corrupt,
+    /// The store lost records that it had acknowledged, and no operator has
+    /// acknowledged the loss.
+    DataLost,
 }
 
 impl StoreError {

@@ -110,4 +110,12 @@ impl<S: Store> Store for ObservedStore<S> {
     async fn ping(&self) -> Result<(), StoreError> {
         self.ping.time(self.inner.ping()).await
     }
+
+    fn losses(&self) -> u64 {
+        self.inner.losses()
+    }
+
+    async fn acknowledge_loss(&self) -> Result<(), StoreError> {
+        self.ping.time(self.inner.acknowledge_loss()).await
+    }
 }

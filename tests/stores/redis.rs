@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use oncegate::engine::record::Record;
 use oncegate::store::{
     Claimed, RedisOptions, RedisStore, Store, StoreErrorKind, Write,
     conformance::{RealTime, Suite},
@@ -130,7 +131,7 @@ async fn a_server_that_is_gone_is_an_error_until_it_is_back() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     server.restart();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while store.ping().await.is_err() {
+    while store.ping().await.is_err_and(|error| error.kind() == StoreErrorKind::Unavailable) {
         assert!(Instant::now() < deadline, "the store did not come back");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -189,6 +190,44 @@ async fn a_server_that_evicts_is_refused() {
     }
     let options = RedisOptions { allow_eviction: true, ..RedisOptions::default() };
     RedisStore::connect(&server.url(), options).unwrap().verify().await.unwrap();
+}
+
+/// Somebody changes the setting while gates run.
+#[tokio::test]
+async fn a_server_that_begins_to_evict_gets_no_claims() {
+    let server = Server::start(&[]);
+    let store = connect(&server.url());
+    warm(&store).await;
+    let set = async |policy: &str| {
+        let mut connection = server.connection();
+        let change = ["SET", "maxmemory-policy", policy];
+        redis::cmd("CONFIG").arg(&change).exec(&mut connection).unwrap();
+        store.ping().await
+    };
+    let error = set("allkeys-lru").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    let error = store.claim(&key(), &pending(owner()), KEEP).await.unwrap_err();
+    assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
+    set("noeviction").await.unwrap();
+    warm(&store).await;
+}
+
+/// A response is never taken together with a head that is not its own.
+#[tokio::test]
+async fn a_response_of_another_owner_is_not_replayed() {
+    let server = Server::start(&[]);
+    let store = connect(&server.url());
+    let keys = [key(), key()];
+    let fences = [owner(), owner()];
+    for (key, fence) in keys.iter().zip(fences) {
+        store.claim(key, &pending(fence), KEEP).await.unwrap();
+        store.swap(key, fence, &done(fence.next()), KEEP).await.unwrap();
+    }
+    let [one, other] = keys.map(|key| format!("oncegate:{{{key}}}:r"));
+    redis::cmd("COPY").arg(&[&*one, &*other, "REPLACE"]).exec(&mut server.connection()).unwrap();
+    let claimed = store.claim(&keys[1], &pending(owner()), KEEP).await.unwrap();
+    let Claimed::Held(Record::Expired(held)) = claimed else { panic!("{claimed:?}") };
+    assert_eq!(held.fence, fences[1].next());
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub struct Seen {
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -235,13 +236,11 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> 
     buffer.drain(..end);
     let mut lines = head.trim_end().lines();
     let line = lines.next().unwrap_or_default().to_owned();
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let seen = Seen { line, headers, body: Vec::new() };
+    let headers = lines.filter_map(field).collect();
+    let seen = Seen { line, headers, body: Vec::new(), trailers: Vec::new() };
+    let mut trailers = Vec::new();
     let body = if seen.header("transfer-encoding") == Some("chunked") {
-        read_chunks(stream, buffer).await?
+        read_chunks(stream, buffer, &mut trailers).await?
     } else {
         let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
         while buffer.len() < length {
@@ -251,30 +250,52 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> 
         }
         buffer.drain(..length).collect()
     };
-    Some(Seen { body, ..seen })
+    Some(Seen { body, trailers, ..seen })
 }
 
-async fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+fn field(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once(':')?;
+    Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+async fn read_chunks(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    trailers: &mut Vec<(String, String)>,
+) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(2).position(|w| w == b"\r\n") {
-                break end;
-            }
-            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
-                return None;
-            }
-        };
-        let size = usize::from_str_radix(std::str::from_utf8(&buffer[..end]).unwrap(), 16).unwrap();
-        while buffer.len() < end + 2 + size + 2 {
+        let size = read_line(stream, buffer).await?;
+        let size = usize::from_str_radix(&size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        while buffer.len() < size + 2 {
             if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
                 return None;
             }
         }
-        body.extend_from_slice(&buffer[end + 2..end + 2 + size]);
-        buffer.drain(..end + 2 + size + 2);
-        if size == 0 {
+        body.extend_from_slice(&buffer[..size]);
+        buffer.drain(..size + 2);
+    }
+    loop {
+        let line = read_line(stream, buffer).await?;
+        if line.is_empty() {
             return Some(body);
+        }
+        trailers.extend(field(&line));
+    }
+}
+
+async fn read_line(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(end) = buffer.windows(2).position(|w| w == b"\r\n") {
+            let line = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            buffer.drain(..end + 2);
+            return Some(line);
+        }
+        if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+            return None;
         }
     }
 }

@@ -63,10 +63,7 @@ impl Gate {
 
     /// A value of `/metrics`.
     pub async fn metric(&self, line: &str) -> f64 {
-        let request = b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n";
-        let answer = super::client::send(self.admin, request).await;
-        let found = answer.text().lines().find_map(|text| text.strip_prefix(line));
-        found.unwrap_or_else(|| panic!("no metric {line}")).trim().parse().unwrap()
+        metric(self.admin, line).await
     }
 
     /// How many requests ended with `outcome`.
@@ -193,6 +190,18 @@ impl Process {
         (answer.status, answer.text().to_owned())
     }
 
+    /// A value of `/metrics`.
+    pub async fn metric(&self, line: &str) -> f64 {
+        metric(self.admin, line).await
+    }
+
+    /// Tells the gate that somebody knows of the loss of data.
+    pub async fn acknowledge_loss(&self) {
+        let request = b"POST /api/store/acknowledge HTTP/1.1\r\nHost: admin\r\n\r\n";
+        let answer = super::client::send(self.admin, request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -214,6 +223,13 @@ pub fn program() -> PathBuf {
             here.parent().and_then(Path::parent).unwrap().join("oncegate")
         }
     }
+}
+
+async fn metric(admin: SocketAddr, line: &str) -> f64 {
+    let request = b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n";
+    let answer = super::client::send(admin, request).await;
+    let found = answer.text().lines().find_map(|text| text.strip_prefix(line));
+    found.unwrap_or_else(|| panic!("no metric {line}")).trim().parse().unwrap()
 }
 
 /// The address in a line with a URL.

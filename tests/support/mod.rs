@@ -11,6 +11,8 @@ pub mod disk;
 #[cfg(feature = "proxy")]
 pub mod gate;
 #[cfg(feature = "proxy")]
+pub mod http2;
+#[cfg(feature = "proxy")]
 pub mod keepalive;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -59,6 +59,28 @@ impl Server {
         i32::try_from(self.child.id()).expect("process ids are small")
     }
 
+    /// A server that copies the one at `primary`, and has done so for the first time.
+    pub(crate) fn replica_of(primary: SocketAddr) -> Self {
+        let primary = format!("{} {}", primary.ip(), primary.port());
+        let server = Self::start(&["--replicaof", &primary, "--repl-diskless-sync-delay", "0"]);
+        let deadline = Instant::now() + START;
+        let is_up = |server: &Self| {
+            let info: redis::InfoDict =
+                redis::cmd("INFO").query(&mut server.connection()).expect("INFO");
+            info.get::<String>("master_link_status").as_deref() == Some("up")
+        };
+        while !is_up(&server) {
+            assert!(Instant::now() < deadline, "the replica did not find its primary");
+            thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// Makes a replica a primary.
+    pub(crate) fn promote(&self) {
+        redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut self.connection()).expect("promoted");
+    }
+
     /// Kills the server.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the server can be killed");
@@ -74,10 +96,13 @@ impl Server {
 
     /// One field of `INFO`, over a connection of its own.
     pub(crate) fn info(&self, field: &str) -> u64 {
-        let mut connection = self.connection();
-        let info: redis::InfoDict =
-            redis::cmd("INFO").arg("everything").query(&mut connection).expect("INFO");
-        info.get(field).unwrap_or_else(|| panic!("INFO has no {field}"))
+        self.every_info().get(field).unwrap_or_else(|| panic!("INFO has no {field}"))
+    }
+
+    /// All of `INFO`, in one round trip and over a connection of its own.
+    pub(crate) fn every_info(&self) -> redis::InfoDict {
+        let ask = redis::cmd("INFO").arg("everything").query(&mut self.connection());
+        ask.expect("INFO")
     }
 
     pub(crate) fn connection(&self) -> redis::Connection {
@@ -173,6 +198,10 @@ impl Link {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Breaks the connection in place of the next reply.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    super::pause::Pause,
+    super::{http2::Slot, pause::Pause},
     pool::{Connection, Pool},
 };
 use crate::{UpstreamError, engine::problem::Fault};
@@ -25,6 +25,7 @@ pub(crate) struct UpstreamBody<B> {
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,
     pause: Pause,
+    _slot: Option<Slot>,
 }
 
 impl<B> UpstreamBody<B> {
@@ -32,8 +33,9 @@ impl<B> UpstreamBody<B> {
         incoming: Incoming,
         home: (Arc<Pool<B>>, Connection<B>),
         pause: Pause,
+        slot: Option<Slot>,
     ) -> Self {
-        let mut body = Self { incoming, home: Some(home), pause };
+        let mut body = Self { incoming, home: Some(home), pause, _slot: slot };
         body.go_home_if_complete();
         body
     }

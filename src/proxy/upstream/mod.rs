@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use metrics::Histogram;
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ use tower::Service;
 pub(crate) use body::UpstreamBody;
 use pool::{Connection, Pool};
 
-use super::{headers, pause::Pause};
+use super::{headers, http2::Slot, pause::Pause};
 use crate::{
     BoxError, Key, UpstreamError,
     config::Upstream as Settings,
@@ -114,10 +114,12 @@ where
         mut request: Request<B>,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
         let keyed = request.extensions().get::<Key>().is_some();
+        // Held until the response is complete, whether or not its client still waits.
+        let slot = request.extensions_mut().remove::<Slot>();
         let fresh = keyed && !is_active(Mutant::ReuseOldConnections);
         let max_idle = if fresh { FRESH } else { Duration::MAX };
         let deadline = self.settings.total_timeout.map(|limit| Instant::now() + limit);
-        headers::to_upstream(&mut request);
+        let switches = headers::to_upstream(&mut request);
         loop {
             let (pool, mut connection) = self.connection(max_idle).await?;
             headers::address(&mut request, pool.url());
@@ -129,11 +131,17 @@ where
             let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
             let response = connection.sender.try_send_request(request);
             match tokio::time::timeout_at(patience, response).await {
+                // Nobody asked for another protocol, so nobody could go on with it.
+                Ok(Ok(response))
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switches =>
+                {
+                    return Err(UpstreamError::sent(Fault::Protocol));
+                }
                 Ok(Ok(mut response)) => {
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
                     let pause = Pause::new(self.settings.response_timeout, deadline);
-                    return Ok(response.map(|body| UpstreamBody::new(body, home, pause)));
+                    return Ok(response.map(|body| UpstreamBody::new(body, home, pause, slot)));
                 }
                 Ok(Err(mut error)) => match error.take_message() {
                     // The peer closed while the connection was unused: it is gone from the

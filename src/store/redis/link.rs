@@ -10,6 +10,7 @@
 //!    that: under the same fence they may be done twice. `redis` itself never
 //!    repeats a command.
 //! 4. Whatever happens, an operation ends within twice the reply time.
+//! 5. The guard looks at every connection before it is used.
 
 use std::{
     fmt,
@@ -23,7 +24,7 @@ use redis::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::RedisOptions;
+use super::{RedisOptions, guard::Guard, verify};
 use crate::{
     mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
@@ -39,14 +40,20 @@ const QUEUE: usize = 1024;
 pub(super) enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
-    /// An `EVALSHA` of the script, which is loaded when the server does not know it.
-    Script(&'a Script, &'a Cmd),
+    /// Commands of which the first is an `EVALSHA` of the script, which is loaded when
+    /// the server does not know it.
+    Script(&'a Script, &'a Pipeline),
+    /// The guard's look.
+    Look,
+    /// The operator's word about a loss.
+    Acknowledge,
 }
 
 /// The way to one server.
 pub(super) struct Link {
     client: Client,
     config: AsyncConnectionConfig,
+    guard: Guard,
     peer: String,
     reply_within: Duration,
     current: Mutex<Current>,
@@ -77,6 +84,7 @@ impl Link {
         Ok(Self {
             client: Client::open(info)?,
             config,
+            guard: Guard::new(peer.clone(), options.clone()),
             peer,
             reply_within: options.reply_timeout,
             current: Mutex::default(),
@@ -87,6 +95,15 @@ impl Link {
     /// Host and port.
     pub(super) fn peer(&self) -> &str {
         &self.peer
+    }
+
+    pub(super) const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Looks at the server again.
+    pub(super) async fn look(&self, operation: &str) -> Result<(), StoreError> {
+        self.run(operation, Request::Look).await
     }
 
     /// Sends a request that may be repeated, and reads its reply.
@@ -114,7 +131,7 @@ impl Link {
 
     async fn once<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
         let (number, mut connection) = self.connection().await?;
-        let result = request.send(&mut connection).await;
+        let result = request.send(&self.guard, &mut connection).await;
         if let Err(error) = &result
             && spoils_connection(error)
         {
@@ -137,7 +154,7 @@ impl Link {
         {
             return Err(last.error.clone());
         }
-        match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
+        match self.connect().await {
             Ok(connection) => {
                 *failure = None;
                 let mut current = self.current();
@@ -151,6 +168,13 @@ impl Link {
                 Err(error)
             }
         }
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let mut connection =
+            self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        self.guard.look(&mut connection).await?;
+        Ok(connection)
     }
 
     fn live(&self) -> Option<(u64, MultiplexedConnection)> {
@@ -199,21 +223,30 @@ impl fmt::Debug for Link {
 impl Request<'_> {
     async fn send<T: FromRedisValue>(
         &self,
+        guard: &Guard,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<T> {
         match self {
             Self::One(command) => command.query_async(connection).await,
             Self::Many(commands) => commands.query_async(connection).await,
-            Self::Script(script, call) => match call.query_async(connection).await {
+            Self::Script(script, commands) => match commands.query_async(connection).await {
                 Err(error)
                     if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
                         && !is_active(Mutant::ForgetScripts) =>
                 {
                     script.load_async(connection).await?;
-                    call.query_async(connection).await
+                    commands.query_async(connection).await
                 }
                 result => result,
             },
+            Self::Look => {
+                guard.look(connection).await?;
+                Ok(T::from_redis_value(redis::Value::Nil)?)
+            }
+            Self::Acknowledge => {
+                guard.acknowledge(connection).await?;
+                Ok(T::from_redis_value(redis::Value::Nil)?)
+            }
         }
     }
 }
@@ -222,7 +255,5 @@ impl Request<'_> {
 /// network may have swallowed the connection without a word; so does a server that
 /// has become a replica, because its name may lead to the new primary.
 fn spoils_connection(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_unrecoverable_error()
-        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    error.is_io_error() || error.is_unrecoverable_error() || verify::is_read_only(error)
 }

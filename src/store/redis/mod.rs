@@ -6,40 +6,47 @@
 //!
 //! | operation | what is sent |
 //! |---|---|
-//! | claim | `MULTI`, `SET head NX GET PX`, `GET response`, `EXEC`, in one piece |
+//! | claim | `SET head NX GET PX`, `GET response` |
 //! | swap, remove | `EVALSHA` of a script that compares the fence |
 //! | get | `MGET head response` |
 //! | scan | `SCAN`, then the heads in one pipeline: two |
 //!
-//! The transaction around a claim costs no round trip. Without it somebody else's
-//! commands could come between the two reads, and a claim could see one owner's
-//! head with another one's response.
+//! The two commands of a claim are one piece on the wire and two on the server: what
+//! decides is the first. Somebody else's may come between them, so a response carries
+//! the fence of its head, and a claim that read two owners' values reads again. A
+//! transaction would double what the claim costs Redis.
 //!
-//! Durability is what the server is set up for. Redis expires keys by its own wall
-//! clock.
+//! With [`Durability::Replicated`] a `WAIT` follows in the same piece. Redis expires
+//! keys by its own wall clock.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{Cmd, InfoDict, IntoConnectionInfo, Pipeline, Script};
+use redis::{FromRedisValue as _, IntoConnectionInfo, Pipeline, Script, Value};
 
 use self::link::{Link, Request};
-use super::{Claimed, Cursor, Page, Store, StoreError, StoreErrorKind, Write};
+use super::{Claimed, Cursor, Durability, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::engine::{
-    codec,
+    codec::{self, CodecError},
     policy::Keep,
     record::{Fence, Record, StoreKey},
 };
 use crate::mutants::{Mutant, is_active};
 
+mod guard;
 mod link;
+mod marker;
 mod scripts;
 mod verify;
 
 /// How many times one page of a listing asks the server, whose database may hold
 /// mostly other things.
 const SCANS: usize = 16;
+
+/// How often a claim is made anew when others write between its two reads, and let
+/// go of the key.
+const LOOKS: usize = 5;
 
 /// The longest time to live that is asked for, since Redis refuses one that
 /// overflows its clock: a hundred years.
@@ -55,7 +62,8 @@ pub struct RedisStore {
 /// How to deal with a Redis server.
 ///
 /// # Defaults
-/// A reply within 2 seconds, a connection within 1 second, no eviction.
+/// A reply within 2 seconds, a connection within 1 second, no eviction, what the server
+/// acknowledges by itself, an alarm and no refusals after a loss of data.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// How long to wait for a reply. An operation is repeated once, so it takes
@@ -66,6 +74,11 @@ pub struct RedisOptions {
     /// Whether the server may throw records away when its memory is full. A
     /// request whose claim was thrown away can run twice.
     pub allow_eviction: bool,
+    /// What the server has to have done before a write counts.
+    pub durability: Durability,
+    /// Whether claims are refused after the server lost its data, until an operator
+    /// [acknowledges](Store::acknowledge_loss) it. Costs Redis one more read a claim.
+    pub refuse_after_loss: bool,
 }
 
 impl Default for RedisOptions {
@@ -74,6 +87,8 @@ impl Default for RedisOptions {
             reply_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             allow_eviction: false,
+            durability: Durability::Acknowledged,
+            refuse_after_loss: false,
         }
     }
 }
@@ -105,24 +120,70 @@ impl RedisStore {
     }
 
     /// Checks that the server can keep the store's promise: its version, its role,
-    /// and that it throws nothing away. To be called before the first claim.
+    /// that it throws nothing away, and the durability that was asked for. To be called
+    /// before the first claim; a loss of data is no error here.
     ///
     /// # Errors
     /// [`StoreErrorKind::Misconfigured`], with the setting to change, or any error
     /// of an operation.
     pub async fn verify(&self) -> Result<(), StoreError> {
-        let info: InfoDict = self.link.run("verify", Request::One(&redis::cmd("INFO"))).await?;
-        verify::judge(self.link.peer(), &info, &self.options)
+        match self.ping().await {
+            Err(error) if error.kind() == StoreErrorKind::DataLost => Ok(()),
+            result => result,
+        }
     }
 
     async fn compare(
         &self,
         operation: &str,
         script: &Script,
-        call: &Cmd,
+        mut call: Pipeline,
     ) -> Result<Write, StoreError> {
-        let applied: bool = self.link.run(operation, Request::Script(script, call)).await?;
-        Ok(if applied { Write::Applied } else { Write::Fenced })
+        self.wait_for_replicas(&mut call);
+        let mut reply: Vec<Value> =
+            self.link.run(operation, Request::Script(script, &call)).await?;
+        let is_replicated = self.is_replicated(&mut reply);
+        match reply.pop() {
+            Some(Value::Int(1)) if !is_replicated => Err(self.too_few_replicas(operation)),
+            Some(Value::Int(1)) => Ok(Write::Applied),
+            Some(Value::Int(0)) => Ok(Write::Fenced),
+            _ => Err(unexpected(operation)),
+        }
+    }
+
+    /// Refuses what must not be dispatched, after another look if the last one is old.
+    async fn admit(&self) -> Result<(), StoreError> {
+        if self.link.guard().should_look_again() {
+            self.link.look("claim").await?;
+        }
+        self.link.guard().admit()
+    }
+
+    fn wait_for_replicas(&self, pipeline: &mut Pipeline) {
+        let replicas = self.options.durability.replicas();
+        if replicas > 0 {
+            pipeline.cmd("WAIT").arg(replicas).arg(milliseconds(self.options.reply_timeout / 2));
+        }
+    }
+
+    /// Takes the last reply of an operation that waited, and judges it.
+    fn is_replicated(&self, reply: &mut Vec<Value>) -> bool {
+        match i64::from(self.options.durability.replicas()) {
+            0 => true,
+            wanted => {
+                matches!(reply.pop(), Some(Value::Int(have)) if have >= wanted)
+                    || is_active(Mutant::IgnoreReplicas)
+            }
+        }
+    }
+
+    fn too_few_replicas(&self, operation: &str) -> StoreError {
+        let wanted = self.options.durability.replicas();
+        let peer = self.link.peer();
+        let what = format!(
+            "{operation} at Redis {peer}: fewer than {wanted} replicas have it (store.durability)"
+        );
+        StoreError::new(StoreErrorKind::Unavailable, what)
     }
 }
 
@@ -134,9 +195,9 @@ impl Store for RedisStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Claimed, StoreError> {
+        self.admit().await?;
         let name = Name::of(key);
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.atomic();
+        let mut pipeline = Pipeline::with_capacity(4);
         pipeline
             .cmd("SET")
             .arg(&name.head)
@@ -144,16 +205,44 @@ impl Store for RedisStore {
             .arg(&["NX", "GET", "PX"])
             .arg(milliseconds(keep.record));
         pipeline.cmd("GET").arg(&name.response);
-        let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
-            self.link.run("claim", Request::Many(&pipeline)).await?;
-        let Some(head) = head.filter(|_| !is_active(Mutant::IgnoreHolder)) else {
-            return Ok(Claimed::Mine);
-        };
-        let is_mine = codec::decode_fence(&head)?.token == record.fence().token;
-        if is_mine && !is_active(Mutant::ForgetOwnClaim) {
-            return Ok(Claimed::Mine);
+        if self.options.refuse_after_loss {
+            pipeline.cmd("GET").arg(marker::NAME);
         }
-        Ok(Claimed::Held(codec::decode(&head, response.map(Bytes::from))?))
+        self.wait_for_replicas(&mut pipeline);
+        for _ in 0..LOOKS {
+            let mut reply: Vec<Value> = self.link.run("claim", Request::Many(&pipeline)).await?;
+            let is_replicated = self.is_replicated(&mut reply);
+            if self.options.refuse_after_loss {
+                let marker = bulk(reply.pop())?;
+                if self.link.guard().is_surprised_by(marker.as_deref()) {
+                    self.link.look("claim").await?;
+                }
+            }
+            // A new connection may have found out what the last one did not know.
+            self.link.guard().admit()?;
+            let (response, head) = (bulk(reply.pop())?, bulk(reply.pop())?);
+            let head = head.filter(|_| !is_active(Mutant::IgnoreHolder));
+            let holder = head.as_deref().map(codec::decode_fence).transpose()?;
+            let is_mine = holder.is_none_or(|holder| {
+                holder.token == record.fence().token && !is_active(Mutant::ForgetOwnClaim)
+            });
+            match head {
+                _ if is_mine && !is_replicated => return Err(self.too_few_replicas("claim")),
+                None => return Ok(Claimed::Mine),
+                Some(_) if is_mine => return Ok(Claimed::Mine),
+                Some(head) => match codec::decode(&head, response.map(Bytes::from)) {
+                    Err(CodecError::Mixed) => {
+                        // One command reads at one moment.
+                        if let Some(held) = self.get(key).await? {
+                            return Ok(Claimed::Held(held));
+                        }
+                    }
+                    held => return Ok(Claimed::Held(held?)),
+                },
+            }
+        }
+        let what = format!("claim at Redis {}: the key changes all the time", self.link.peer());
+        Err(StoreError::new(StoreErrorKind::Unavailable, what))
     }
 
     async fn swap(
@@ -163,6 +252,10 @@ impl Store for RedisStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
+        let takes_over = expect.token != record.fence().token;
+        if takes_over {
+            self.admit().await?;
+        }
         let new = codec::encode(record, keep.record);
         let mut call = call(&scripts::SWAP, key);
         call.arg(&codec::encode_fence(expect)[..])
@@ -171,13 +264,17 @@ impl Store for RedisStore {
             .arg(milliseconds(keep.record))
             .arg(new.response.as_deref().unwrap_or_default())
             .arg(milliseconds(keep.response.unwrap_or(keep.record)));
-        self.compare("swap", &scripts::SWAP, &call).await
+        let write = self.compare("swap", &scripts::SWAP, call).await?;
+        if takes_over {
+            self.link.guard().admit()?;
+        }
+        Ok(write)
     }
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
         let mut call = call(&scripts::REMOVE, key);
         call.arg(&codec::encode_fence(expect)[..]);
-        self.compare("remove", &scripts::REMOVE, &call).await
+        self.compare("remove", &scripts::REMOVE, call).await
     }
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
@@ -187,7 +284,12 @@ impl Store for RedisStore {
         let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.run("get", Request::One(&command)).await?;
         let Some(head) = head else { return Ok(None) };
-        Ok(Some(codec::decode(&head, response.map(Bytes::from))?))
+        let record = match codec::decode(&head, response.map(Bytes::from)) {
+            // One command reads at one moment, so this is a response whose own head is gone.
+            Err(CodecError::Mixed) => codec::decode(&head, None),
+            record => record,
+        };
+        Ok(Some(record?))
     }
 
     async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
@@ -220,7 +322,16 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.link.run("ping", Request::One(&redis::cmd("PING"))).await
+        self.link.look("ping").await?;
+        self.link.guard().verdict()
+    }
+
+    fn losses(&self) -> u64 {
+        self.link.guard().losses()
+    }
+
+    async fn acknowledge_loss(&self) -> Result<(), StoreError> {
+        self.link.run("acknowledge", Request::Acknowledge).await
     }
 }
 
@@ -268,11 +379,21 @@ impl Name {
 /// The call of a script on a record's keys.
 ///
 /// Built by hand: `redis::ScriptInvocation` would copy a response once more.
-fn call(script: &Script, key: &StoreKey) -> Cmd {
+fn call(script: &Script, key: &StoreKey) -> Pipeline {
     let name = Name::of(key);
-    let mut call = redis::cmd("EVALSHA");
-    call.arg(script.get_hash()).arg(2).arg(name.head).arg(name.response);
+    let mut call = Pipeline::with_capacity(2);
+    call.cmd("EVALSHA").arg(script.get_hash()).arg(2).arg(name.head).arg(name.response);
     call
+}
+
+/// A string that a command replied with, or nothing.
+fn bulk(reply: Option<Value>) -> Result<Option<Vec<u8>>, StoreError> {
+    Option::from_redis_value(reply.unwrap_or(Value::Nil)).map_err(|_| unexpected("claim"))
+}
+
+fn unexpected(operation: &str) -> StoreError {
+    let what = format!("{operation}: Redis replied with something else than it was asked for");
+    StoreError::new(StoreErrorKind::Corrupt, what)
 }
 
 /// A time to live. Redis refuses 0.

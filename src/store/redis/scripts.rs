@@ -1,7 +1,7 @@
 //! Compare and write, on the server.
 //!
-//! Both scripts look at the 20 bytes of the fence and at nothing else, and touch
-//! the two keys of one record. Strings compare with `==`, which is by bytes;
+//! The scripts of records look at the 20 bytes of the fence and at nothing else, and
+//! touch the two keys of one record. Strings compare with `==`, which is by bytes;
 //! Lua's `<` follows the server's locale, so revisions are compared as numbers.
 
 use std::sync::LazyLock;
@@ -48,4 +48,15 @@ if #held ~= 20 or not admits(ARGV[1], held) then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 return 1"
     ))
+});
+
+/// KEYS: one. ARGV: what lies there (empty: nothing), what shall lie there. Returns
+/// what lies there afterwards.
+pub(super) static EXCHANGE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local lies = redis.call('GET', KEYS[1])
+if (lies or '') ~= ARGV[1] then return lies end
+redis.call('SET', KEYS[1], ARGV[2])
+return ARGV[2]",
+    )
 });

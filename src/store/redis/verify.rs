@@ -1,21 +1,53 @@
-//! What a server must be like before a gate relies on it.
+//! What a server must be like for a gate to rely on it.
 
-use redis::InfoDict;
+use redis::{InfoDict, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 
 use super::RedisOptions;
 use crate::{
     mutants::{Mutant, is_active},
-    store::{StoreError, StoreErrorKind},
+    store::{Durability, StoreErrorKind},
 };
 
 /// `SET` with both `NX` and `GET` came with this version.
 const OLDEST: u64 = 7;
 
+/// Why a server will not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unfit {
+    pub(super) kind: StoreErrorKind,
+    /// Goes on from "Redis at HOST:PORT".
+    pub(super) why: String,
+    /// It takes no writes.
+    pub(super) is_no_primary: bool,
+}
+
+/// Whether the server has every write on its disk before it acknowledges it.
+///
+/// A server that does not let itself be asked counts as one that has not.
+pub(super) async fn forces_writes(
+    info: &InfoDict,
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<bool> {
+    if info.get::<String>("aof_enabled").as_deref() != Some("1") {
+        return Ok(false);
+    }
+    let asked: Result<Vec<String>, RedisError> =
+        redis::cmd("CONFIG").arg(&["GET", "appendfsync"]).query_async(connection).await;
+    match asked {
+        Ok(pair) => Ok(pair.get(1).is_some_and(|policy| policy == "always")),
+        Err(error) if error.is_io_error() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Judges the reply to `INFO`.
-pub(super) fn judge(peer: &str, info: &InfoDict, options: &RedisOptions) -> Result<(), StoreError> {
+pub(super) fn judge(
+    info: &InfoDict,
+    forces_writes: bool,
+    options: &RedisOptions,
+) -> Result<(), Unfit> {
     let text = |name: &str| info.get::<String>(name).unwrap_or_default();
-    let refuse =
-        |kind, why: String| Err(StoreError::new(kind, format!("store.url: Redis at {peer} {why}")));
+    let refuse = |kind, why: String| Err(Unfit { kind, why, is_no_primary: false });
 
     let version = text("redis_version");
     let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
@@ -26,17 +58,13 @@ pub(super) fn judge(peer: &str, info: &InfoDict, options: &RedisOptions) -> Resu
         );
     }
     if text("loading") == "1" {
-        return refuse(
-            StoreErrorKind::Unavailable,
-            "is still loading its data set; wait until it has finished".to_owned(),
-        );
+        let why = "is still loading its data set; wait until it has finished".to_owned();
+        return Err(Unfit { kind: StoreErrorKind::Unavailable, why, is_no_primary: true });
     }
     if matches!(&*text("role"), "slave" | "replica") {
         let primary = format!("{}:{}", text("master_host"), text("master_port"));
-        return refuse(
-            StoreErrorKind::Misconfigured,
-            format!("is a replica and takes no writes; name its primary, {primary}"),
-        );
+        let why = format!("is a replica and takes no writes; name its primary, {primary}");
+        return Err(Unfit { kind: StoreErrorKind::Misconfigured, why, is_no_primary: true });
     }
     if text("cluster_enabled") == "1" {
         return refuse(
@@ -57,7 +85,44 @@ pub(super) fn judge(peer: &str, info: &InfoDict, options: &RedisOptions) -> Resu
             ),
         );
     }
-    Ok(())
+    match options.durability {
+        Durability::Acknowledged => Ok(()),
+        Durability::Fsync if forces_writes => Ok(()),
+        Durability::Fsync => refuse(
+            StoreErrorKind::Misconfigured,
+            "does not say that it forces every write to its disk; set appendonly yes and \
+             appendfsync always there, or choose another store.durability here"
+                .to_owned(),
+        ),
+        Durability::Replicated(wanted) => {
+            let replicas = replicas(info);
+            if replicas >= usize::from(wanted) {
+                return Ok(());
+            }
+            refuse(
+                StoreErrorKind::Unavailable,
+                format!(
+                    "has {replicas} replicas in step, and store.durability asks for {wanted}; \
+                     nothing is sent that is not on all of them"
+                ),
+            )
+        }
+    }
+}
+
+/// How many replicas are connected and in step: `slave0:ip=...,state=online,...`.
+fn replicas(info: &InfoDict) -> usize {
+    let connected: usize = info.get("connected_slaves").unwrap_or(0);
+    let is_online = |number: &usize| {
+        info.get::<String>(&format!("slave{number}"))
+            .is_some_and(|replica| replica.split(',').any(|field| field == "state=online"))
+    };
+    (0..connected).filter(is_online).count()
+}
+
+/// Whether an error says that the server is no primary any more.
+pub(super) fn is_read_only(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 #[cfg(test)]
@@ -65,19 +130,26 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nloading:0\r\n\
-                        cluster_enabled:0\r\nmaxmemory_policy:noeviction\r\n";
+                        cluster_enabled:0\r\nmaxmemory_policy:noeviction\r\nconnected_slaves:2\r\n\
+                        slave0:ip=10.0.0.1,port=6379,state=online,offset=1,lag=0\r\n\
+                        slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\r\n";
 
-    fn verdict(change: (&str, &str), allow_eviction: bool) -> Result<(), String> {
+    fn verdict(change: (&str, &str), options: &RedisOptions) -> Result<(), String> {
         let info = InfoDict::new(&GOOD.replace(change.0, change.1));
-        let options = RedisOptions { allow_eviction, ..RedisOptions::default() };
-        judge("redis.example:6379", &info, &options).map_err(|error| error.to_string())
+        judge(&info, false, options).map_err(|unfit| unfit.why)
     }
 
     #[test]
     fn a_sound_server_is_accepted() {
-        assert_eq!(verdict(("", ""), false), Ok(()));
-        assert_eq!(verdict(("7.0.15", "255.255.255"), false), Ok(()));
-        assert_eq!(verdict(("noeviction", "volatile-ttl"), true), Ok(()));
+        let usual = RedisOptions::default();
+        assert_eq!(verdict(("", ""), &usual), Ok(()));
+        assert_eq!(verdict(("7.0.15", "255.255.255"), &usual), Ok(()));
+        let evicting = RedisOptions { allow_eviction: true, ..usual.clone() };
+        assert_eq!(verdict(("noeviction", "volatile-ttl"), &evicting), Ok(()));
+        let one = RedisOptions { durability: Durability::Replicated(1), ..usual.clone() };
+        assert_eq!(verdict(("", ""), &one), Ok(()));
+        let forced = RedisOptions { durability: Durability::Fsync, ..usual };
+        assert_eq!(judge(&InfoDict::new(GOOD), true, &forced), Ok(()));
     }
 
     #[test]
@@ -91,8 +163,16 @@ mod tests {
             (("noeviction", "allkeys-lru"), "store.allow_eviction"),
             (("maxmemory_policy:noeviction", ""), "maxmemory-policy noeviction"),
         ] {
-            let why = verdict(change, false).unwrap_err();
-            assert!(why.contains("redis.example:6379") && why.contains(words), "{why}");
+            let why = verdict(change, &RedisOptions::default()).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+        for (durability, words) in [
+            (Durability::Fsync, "appendfsync always"),
+            (Durability::Replicated(2), "has 1 replicas in step"),
+        ] {
+            let options = RedisOptions { durability, ..RedisOptions::default() };
+            let why = verdict(("", ""), &options).unwrap_err();
+            assert!(why.contains(words) && why.contains("store.durability"), "{why}");
         }
     }
 }

@@ -1,0 +1,140 @@
+//! How much one HTTP/2 connection has under way.
+//!
+//! A client may reset a stream at any time, and the protocol then counts the stream
+//! as gone. An exchange whose key is claimed is finished all the same, so it goes on
+//! counting here: or a client could have any number under way at no cost of its own.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::Request;
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::{super::link::Link, MAX_UNDER_WAY, request};
+use crate::{
+    engine::problem::Problem,
+    mutants::{Mutant, is_active},
+};
+
+/// The exchanges of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Streams(Arc<Mutex<Count>>);
+
+#[derive(Debug)]
+struct Count {
+    under_way: usize,
+    /// When the last one began or ended.
+    since: Instant,
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Count { under_way: 0, since: Instant::now() })))
+    }
+
+    /// An exchange begins; it ends with the last clone of what is returned.
+    pub(super) fn begin(&self) -> Slot {
+        let mut count = self.count();
+        count.under_way += 1;
+        count.since = Instant::now();
+        let is_free = count.under_way <= MAX_UNDER_WAY;
+        drop(count);
+        Slot(Arc::new(Taken { streams: self.clone(), is_free }))
+    }
+
+    /// Returns when nothing has been under way for as long as `limit`.
+    pub(super) async fn quiet_for(&self, limit: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until(since + limit).await;
+            let now = Instant::now();
+            let count = self.count();
+            since = if count.under_way > 0 { now } else { count.since.max(since) };
+            if now >= since + limit {
+                return;
+            }
+        }
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        // A panic while the lock is held leaves a number and a time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one exchange. The stream holds it, and so does the request on its
+/// way to the upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot(Arc<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    streams: Streams,
+    is_free: bool,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut count = self.streams.count();
+        count.under_way -= 1;
+        count.since = Instant::now();
+    }
+}
+
+impl Link for Slot {
+    type Busy = Self;
+
+    fn begin(&self) -> Self {
+        self.clone()
+    }
+
+    fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem> {
+        if !self.0.is_free {
+            return Err(Problem::Overloaded);
+        }
+        request::translate(request)?;
+        if !is_active(Mutant::ForgetResetStreams) {
+            request.extensions_mut().insert(self.clone());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_still_counts() {
+        let streams = Streams::new();
+        let mut running = Vec::new();
+        for number in 0..=MAX_UNDER_WAY {
+            let mut request = Request::post("http://gate/pay").body(String::new()).unwrap();
+            let slot = streams.begin();
+            let admitted = slot.admit(&mut request);
+            assert_eq!(admitted.is_ok(), number < MAX_UNDER_WAY, "{number}");
+            // The stream is reset; the request is on its way.
+            drop(slot);
+            running.push(request);
+        }
+        running.clear();
+        assert_eq!(streams.count().under_way, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_begins_with_the_end_of_the_last_exchange() {
+        let (streams, limit) = (Streams::new(), Duration::from_secs(10));
+        let begun = Instant::now();
+        let slot = streams.begin();
+        let waiting = streams.clone();
+        let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(!quiet.is_finished());
+        drop(slot);
+        quiet.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 35);
+    }
+}
