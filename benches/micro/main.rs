@@ -24,7 +24,7 @@ use clap::Parser;
 
 use self::{
     baseline::{Baseline, Verdict},
-    cases::CASES,
+    cases::{CASES, Case},
 };
 
 mod baseline;
@@ -45,10 +45,10 @@ struct Options {
     /// Makes what is counted now the baseline.
     #[arg(long)]
     write: bool,
-    /// Cases whose names contain this.
-    #[arg(conflicts_with = "write")]
-    filter: Option<String>,
-    /// Runs a case so many times and ends; this is what runs under callgrind.
+    /// Only cases whose names contain this.
+    #[arg(conflicts_with = "write", default_value = "")]
+    part: String,
+    /// Calls a case so many times and ends; this is what runs under callgrind.
     #[arg(long, hide = true, num_args = 2, value_names = ["CASE", "TIMES"])]
     run: Option<Vec<String>>,
     /// `cargo bench` says this to every benchmark.
@@ -57,7 +57,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(Options::parse()) {
+    match run(&Options::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("micro: {error}");
@@ -66,30 +66,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<ExitCode> {
-    if let Some([case, times]) = options.run.as_deref() {
-        let case = CASES.iter().find(|known| known.name == case).ok_or("no such case")?;
-        let mut call = (case.prepare)();
-        (0..times.parse::<u64>()?).for_each(|_| call());
-        return Ok(ExitCode::SUCCESS);
+fn run(options: &Options) -> Result<ExitCode> {
+    match options.run.as_deref() {
+        Some([case, times]) => repeat(case, times.parse()?),
+        _ if options.write => write(),
+        _ => compare(&options.part),
     }
-    let here = Baseline::here()?;
-    let baseline = if options.write { None } else { Some(Baseline::read()?) };
-    if let Some(other) = baseline.as_ref().and_then(|baseline| baseline.unlike(&here)) {
-        println!("{other}\nCounts are shown for orientation; nothing fails.\n");
+}
+
+fn repeat(case: &str, times: u64) -> Result<ExitCode> {
+    let known = CASES.iter().find(|known| known.name == case);
+    let mut call = (known.ok_or("no such case")?.prepare)();
+    (0..times).for_each(|_| call());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write() -> Result<ExitCode> {
+    let mut counted = Baseline::here()?;
+    for case in CASES {
+        let count = callgrind::count(case.name)?;
+        println!("{:28}{count:>12}", case.name);
+        counted.instructions.insert(case.name.to_owned(), count);
+    }
+    counted.write()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(part: &str) -> Result<ExitCode> {
+    let baseline = Baseline::read()?;
+    let unlike = baseline.unlike(&Baseline::here()?);
+    if let Some(unlike) = &unlike {
+        println!("{unlike}\nCounts are shown for orientation; nothing fails.\n");
     }
     println!("{:28}{:>12}{:>12}{:>10}", "case", "baseline", "now", "change");
-    let (mut counted, mut worse, mut better) = (here, Vec::new(), false);
-    for case in CASES {
-        if options.filter.as_ref().is_some_and(|part| !case.name.contains(part.as_str())) {
-            continue;
-        }
+    let (mut worse, mut better) = (Vec::new(), false);
+    for case in CASES.iter().filter(|case| case.name.contains(part)) {
         let count = callgrind::count(case.name)?;
-        counted.instructions.insert(case.name.to_owned(), count);
-        let Some(baseline) = &baseline else {
-            println!("{:28}{:>12}{count:>12}", case.name, "");
-            continue;
-        };
         let (before, verdict) = baseline.judge(case.name, count);
         let change = before.map_or_else(String::new, |before| {
             format!("{:+.1} %", (count as f64 / before as f64 - 1.0) * 100.0)
@@ -102,30 +114,30 @@ fn run(options: Options) -> Result<ExitCode> {
             Verdict::Worse | Verdict::New => worse.push(case),
         }
     }
-    if options.write {
-        counted.write()?;
-        return Ok(ExitCode::SUCCESS);
-    }
     if better {
         println!("\nBetter: `cargo bench --bench micro -- --write` keeps it so.");
     }
-    if worse.is_empty() || baseline.is_some_and(|baseline| baseline.unlike(&counted).is_some()) {
+    if worse.is_empty() || unlike.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
+    complain(&worse);
+    Ok(ExitCode::FAILURE)
+}
+
+/// Which code it is, how to look into it, and how to accept it.
+fn complain(worse: &[&Case]) {
     eprintln!();
     for case in worse {
-        let profile = callgrind::profile(case.name);
         eprintln!(
             "micro: {} ({}) takes more instructions than the baseline allows; where they are: \
              callgrind_annotate {}",
             case.name,
             case.what,
-            profile.display()
+            callgrind::profile(case.name).display()
         );
     }
     eprintln!(
         "micro: if it is worth it, accept it with `cargo bench --bench micro -- --write` and \
          commit benches/micro/baseline.toml with the change"
     );
-    Ok(ExitCode::FAILURE)
 }
