@@ -31,6 +31,7 @@ use self::{
 };
 
 mod goals;
+mod grow;
 mod interrupt;
 mod load;
 mod machine;
@@ -69,6 +70,10 @@ struct Options {
     /// slowest bears.
     #[arg(long)]
     rate: Option<f64>,
+    /// What requests cost when there are so many records, in place of everything else;
+    /// without numbers: 10000,1000000,10000000.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,10000000")]
+    grow: Vec<u64>,
     /// Another build of the gate.
     #[arg(long)]
     gate: Option<PathBuf>,
@@ -111,8 +116,16 @@ fn run(mut options: Options) -> Result<()> {
         rows.iter().for_each(|row| println!("{:32}{}", row.id, row.label));
         return Ok(());
     }
+    if rows.is_empty() {
+        return Err("--only: no row has such an id; --list names them".into());
+    }
     interrupt::watch()?;
     let backend = nginx::backend()?;
+    if !options.grow.is_empty() {
+        let lines = grow::measure(&options.grow, backend.address, duration, options.runs)?;
+        println!("{}", grow::report::terminal(&lines));
+        return if options.quick { Ok(()) } else { grow::report::publish(&lines, &options.how()) };
+    }
     let results = measure_all(rows, backend.address, duration, &options)?;
     let goals = goals::check(&results);
     println!("{}", table::terminal(&results, &goals));
@@ -120,11 +133,14 @@ fn run(mut options: Options) -> Result<()> {
         eprintln!("nothing is written: this was not a whole run");
         return Ok(());
     }
-    let how = format!("{} runs of {} s for each figure", options.runs, options.seconds);
-    publish::write(&results, &goals, &how)
+    publish::write(&results, &goals, &options.how())
 }
 
 impl Options {
+    fn how(&self) -> String {
+        format!("{} runs of {} s for each figure", self.runs, self.seconds)
+    }
+
     fn wants(&self, id: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
     }

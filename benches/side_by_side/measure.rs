@@ -29,36 +29,77 @@ pub(crate) struct Wait {
     pub(crate) errors: Option<(u64, String)>,
 }
 
+/// What a measurement needs to know of what it measures.
+pub(crate) struct Subject<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) work: Work,
+    /// Who counts how many requests reached it; nobody, where there is no backend.
+    pub(crate) backend: Option<SocketAddr>,
+}
+
 pub(crate) fn cost(row: &Row, backend: SocketAddr, duration: Duration) -> Result<Cost> {
     let server = row.subject.start(backend)?;
     let mut load = warmed(row, &server, duration)?;
-    let before = nginx::requests(backend)?;
-    let (own, redis) = (server.process.cpu()?, redis_cpu(&server)?);
-    let outcome = load.saturate(duration)?;
-    let (own, redis) = (server.process.cpu()? - own, redis_cpu(&server)? - redis);
-    let executed = nginx::requests(backend)? - before - 1;
-    let per_request = |time: Duration| time.as_secs_f64() * 1e6 / outcome.answers.max(1) as f64;
-    Ok(Cost {
-        rate: outcome.rate(),
-        cpu: per_request(own),
-        redis: server.redis.is_some().then(|| per_request(redis)),
-        errors: errors(row, &outcome, executed),
-    })
+    Subject::of(row, &server, backend).cost(&mut load, duration)
 }
 
 pub(crate) fn wait(row: &Row, backend: SocketAddr, rate: f64, duration: Duration) -> Result<Wait> {
     let server = row.subject.start(backend)?;
     let mut load = warmed(row, &server, duration)?;
-    let before = nginx::requests(backend)?;
-    let outcome = load.pace(rate, duration)?;
-    let executed = nginx::requests(backend)? - before - 1;
-    let at = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e6;
-    Ok(Wait {
-        p50: at(0.5),
-        p99: at(0.99),
-        p999: at(0.999),
-        errors: errors(row, &outcome, executed),
-    })
+    Subject::of(row, &server, backend).wait(&mut load, rate, duration)
+}
+
+impl<'a> Subject<'a> {
+    fn of(row: &Row, server: &'a Server, backend: SocketAddr) -> Self {
+        let backend = row.subject.forwards().then_some(backend);
+        Self { server, work: row.work, backend }
+    }
+
+    pub(crate) fn cost(&self, load: &mut Load, duration: Duration) -> Result<Cost> {
+        let (before, own, redis) = (self.executed()?, self.server.process.cpu()?, self.redis()?);
+        let outcome = load.saturate(duration)?;
+        let (own, redis) = (self.server.process.cpu()? - own, self.redis()? - redis);
+        let answers = outcome.answers.max(1) as f64;
+        Ok(Cost {
+            rate: outcome.rate(),
+            cpu: own.as_secs_f64() * 1e6 / answers,
+            redis: self.server.redis.is_some().then(|| redis.as_secs_f64() * 1e6 / answers),
+            errors: self.errors(&outcome, before)?,
+        })
+    }
+
+    pub(crate) fn wait(&self, load: &mut Load, rate: f64, duration: Duration) -> Result<Wait> {
+        let before = self.executed()?;
+        let outcome = load.pace(rate, duration)?;
+        let at = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let errors = self.errors(&outcome, before)?;
+        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), errors })
+    }
+
+    fn redis(&self) -> Result<Duration> {
+        self.server.redis.as_ref().map_or(Ok(Duration::ZERO), |redis| redis.cpu())
+    }
+
+    fn executed(&self) -> Result<u64> {
+        self.backend.map_or(Ok(0), nginx::requests)
+    }
+
+    /// Wrong answers, and right ones that came from the wrong place: a replay that was
+    /// executed, or a first request that was not.
+    fn errors(&self, outcome: &Outcome, before: u64) -> Result<Option<(u64, String)>> {
+        if outcome.errors.is_some() || self.backend.is_none() {
+            return Ok(outcome.errors.clone());
+        }
+        // The question itself is a request, too.
+        let (executed, answers) = (self.executed()? - before - 1, outcome.answers);
+        Ok(match self.work {
+            Work::Replay if executed > 0 => Some((executed, "replays were executed".to_owned())),
+            Work::Unkeyed | Work::First if executed < answers => {
+                Some((answers - executed, "answers did not come from the backend".to_owned()))
+            }
+            Work::Unkeyed | Work::First | Work::Replay => None,
+        })
+    }
 }
 
 /// A load whose connections are open and whose records, if it replays, are there.
@@ -75,24 +116,4 @@ fn warmed(row: &Row, server: &Server, duration: Duration) -> Result<Load> {
     let mut load = Load::connect(server.address, request, row.connections)?;
     load.saturate((duration / 6).min(Duration::from_millis(500)))?;
     Ok(load)
-}
-
-fn redis_cpu(server: &Server) -> Result<Duration> {
-    server.redis.as_ref().map_or(Ok(Duration::ZERO), |redis| redis.cpu())
-}
-
-/// Wrong answers, and right ones that came from the wrong place: a replay that was executed,
-/// or a first request that was not.
-fn errors(row: &Row, outcome: &Outcome, executed: u64) -> Option<(u64, String)> {
-    let answers = outcome.answers;
-    if outcome.errors.is_some() || !row.subject.forwards() {
-        return outcome.errors.clone();
-    }
-    match row.work {
-        Work::Replay if executed > 0 => Some((executed, "replays were executed".to_owned())),
-        Work::Unkeyed | Work::First if executed < answers => {
-            Some((answers - executed, "answers did not come from the backend".to_owned()))
-        }
-        Work::Unkeyed | Work::First | Work::Replay => None,
-    }
 }

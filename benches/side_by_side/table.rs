@@ -78,7 +78,8 @@ fn cells(results: &Results, measured: &Measured) -> [String; 8] {
     ]
 }
 
-fn table(preset: TableStyle, header: &[&str], rows: Vec<Vec<String>>) -> Table {
+/// A table whose numbers are on the right.
+pub(crate) fn table(preset: TableStyle, header: &[&str], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(preset).set_content_arrangement(ContentArrangement::Disabled);
     let header = header.iter().map(Cell::new);

@@ -24,7 +24,7 @@ mod request;
 
 use self::connection::Connection;
 pub(crate) use self::connection::exchange;
-pub(crate) use self::request::{ANSWER, Keys, Request};
+pub(crate) use self::request::{ANSWER, BODY, Keys, Request, key};
 use crate::{Result, interrupt};
 
 /// How long answers may take after the last request was due.

@@ -1,6 +1,14 @@
 //! The gate, as `cargo bench` has built it, with its default settings.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    rc::Rc,
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
 
 use super::{Server, redis};
 use crate::{
@@ -19,16 +27,34 @@ pub(crate) enum Store {
 /// Another program than the one just built, to compare two versions.
 pub(crate) static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
+/// Starts a gate with records of its own.
 pub(super) fn start(backend: SocketAddr, store: Store, cache: bool) -> Result<Server> {
-    let (address, folder) = (free_address()?, process::folder()?);
+    let folder = process::folder()?;
     let (url, redis) = match store {
         Store::Memory => ("memory:".to_owned(), None),
-        Store::Embedded => (format!("file:{}", folder.path().join("records").display()), None),
+        Store::Embedded => (file_url(folder.path()), None),
         Store::Redis => {
             let (process, at) = redis::start()?;
             (format!("redis://{at}"), Some(process))
         }
     };
+    start_on(backend, &url, redis, folder, cache)
+}
+
+/// The store in a folder.
+pub(crate) fn file_url(folder: &Path) -> String {
+    format!("file:{}", folder.join("records").display())
+}
+
+/// Starts a gate with the records of `url`.
+pub(crate) fn start_on(
+    backend: SocketAddr,
+    url: &str,
+    redis: Option<Rc<Process>>,
+    folder: TempDir,
+    cache: bool,
+) -> Result<Server> {
+    let address = free_address()?;
     let program = PROGRAM.get_or_init(|| env!("CARGO_BIN_EXE_oncegate").into());
     let mut command = Command::new(program);
     // Settings of whoever calls would change what is measured.
@@ -37,7 +63,7 @@ pub(super) fn start(backend: SocketAddr, store: Store, cache: bool) -> Result<Se
             command.env_remove(name);
         }
     }
-    command.args(["serve", "--store", &url, "--upstream", &format!("http://{backend}")]);
+    command.args(["serve", "--store", url, "--upstream", &format!("http://{backend}")]);
     command.args(["--listen", &address.to_string(), "--admin", "127.0.0.1:0"]);
     command.env("ONCEGATE_SERVER__MAX_CONNECTIONS", "20000");
     if !cache {

@@ -1,7 +1,7 @@
 //! What is compared, and how each is started. Every server gets what its manual
 //! recommends for speed: keep-alive to the backend, no access log.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use crate::{
     Result,
@@ -13,7 +13,7 @@ pub(crate) mod gate;
 mod haproxy;
 mod idempotent_proxy;
 pub(crate) mod nginx;
-mod redis;
+pub(crate) mod redis;
 mod varnish;
 
 pub(crate) use self::gate::Store;
@@ -25,7 +25,8 @@ pub(crate) struct Server {
     pub(crate) path: &'static str,
     // Stopped before the Redis that it uses: fields are dropped in order.
     pub(crate) process: Process,
-    pub(crate) redis: Option<Process>,
+    /// Outlives the server where its records are to.
+    pub(crate) redis: Option<Rc<Process>>,
 }
 
 /// What a row measures.
