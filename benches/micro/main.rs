@@ -51,7 +51,7 @@ struct Options {
     /// Calls a case so many times and ends; this is what runs under callgrind.
     #[arg(long, hide = true, num_args = 2, value_names = ["CASE", "TIMES"])]
     run: Option<Vec<String>>,
-    /// `cargo bench` says this to every benchmark.
+    /// `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -69,6 +69,10 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<ExitCode> {
     match options.run.as_deref() {
         Some([case, times]) => repeat(case, times.parse()?),
+        _ if !options.bench => {
+            eprintln!("nothing was counted: run `cargo bench --bench micro`");
+            Ok(ExitCode::SUCCESS)
+        }
         _ if options.write => write(),
         _ => compare(&options.part),
     }

@@ -20,6 +20,19 @@ pub(crate) fn describe() -> String {
     parts.join(", ")
 }
 
+/// A warning when other programs keep the processors busy, which reaches every figure.
+pub(crate) fn busy() -> Option<String> {
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = load.split(' ').next()?.parse().ok()?;
+    let cores = available_parallelism().map_or(1, usize::from);
+    (load > 0.5 * cores as f64).then(|| {
+        format!(
+            "the machine was busy with other things (load {load} on {cores} cores before the start): \
+             ratios are rough, and requests/s and latencies say little"
+        )
+    })
+}
+
 /// The first line of what each program says about itself.
 fn versions() -> impl Iterator<Item = String> {
     let programs =

@@ -80,13 +80,18 @@ struct Options {
     /// Names the rows and ends.
     #[arg(long)]
     list: bool,
-    /// `cargo bench` says this to every benchmark.
+    /// `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    match run(Options::parse()) {
+    let options = Options::parse();
+    if !options.bench {
+        eprintln!("nothing was measured: run `cargo bench --bench side_by_side`");
+        return ExitCode::SUCCESS;
+    }
+    match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("side_by_side: {error}");
@@ -156,8 +161,14 @@ fn measure_all(
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
     let rows = rows.into_iter().filter(|row| row.subject.missing().is_none());
-    let mut results =
-        Results { rows: rows.map(Measured::new).collect(), pace: None, memory: None, left_out };
+    let mut results = Results {
+        rows: rows.map(Measured::new).collect(),
+        pace: None,
+        memory: None,
+        left_out,
+        busy: machine::busy(),
+    };
+    results.busy.iter().for_each(|busy| eprintln!("{busy}"));
     for run in 1..=options.runs {
         for measured in results.sound() {
             let cost = attempt(measured, |row| measure::cost(row, backend, duration))?;

@@ -34,7 +34,7 @@ pub(crate) fn draw(results: &Results, machine: &str) -> String {
          <text x=\"10\" y=\"22\" font-size=\"16\" font-weight=\"600\">CPU microseconds per request, \
          less is better</text>\n\
          <text x=\"10\" y=\"42\" font-size=\"12\">grey: others; green: oncegate; red: the Redis that \
-         takes part; dashed: nginx pass-through</text>\n"
+         takes part; dashed: nginx pass-through; bars that go on to the right are cut</text>\n"
     );
     for (index, (measured, cpu)) in rows.iter().enumerate() {
         let y = TOP + STEP * index as f64;
@@ -44,13 +44,14 @@ pub(crate) fn draw(results: &Results, machine: &str) -> String {
         let class = if measured.row.id.starts_with("gate") { "own" } else { "other" };
         let number =
             if redis >= 0.5 { format!("{cpu:.0} + {redis:.0}") } else { format!("{cpu:.0}") };
+        let cut = if cpu + redis > longest { "\u{2026} " } else { "" };
         // Writing to a String cannot fail.
         let _ = writeln!(
             svg,
             "<text x=\"{x}\" y=\"{text}\" text-anchor=\"end\">{label}</text>\
              <rect class=\"{class}\" x=\"{LABELS}\" y=\"{y}\" width=\"{own:.1}\" height=\"{BAR}\"/>\
              <rect class=\"redis\" x=\"{after:.1}\" y=\"{y}\" width=\"{rest:.1}\" height=\"{BAR}\"/>\
-             <text x=\"{end:.1}\" y=\"{text}\">{number}</text>",
+             <text x=\"{end:.1}\" y=\"{text}\">{cut}{number}</text>",
             x = LABELS - 8.0,
             text = y + 13.5,
             label = measured.row.label,

@@ -75,6 +75,8 @@ pub(crate) struct Results {
     pub(crate) memory: Option<Memory>,
     /// What could not be measured, and how to change that.
     pub(crate) left_out: Vec<String>,
+    /// What else went on.
+    pub(crate) busy: Option<String>,
 }
 
 impl Results {

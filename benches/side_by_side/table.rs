@@ -38,7 +38,7 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 
 /// What a reader of the tables should know.
 fn remarks(results: &Results) -> Vec<String> {
-    let mut remarks = Vec::new();
+    let mut remarks: Vec<String> = results.busy.iter().cloned().collect();
     if let Some(pace) = results.pace {
         remarks.push(format!(
             "Latencies at {pace:.0} requests/s, counted from when a request was due."

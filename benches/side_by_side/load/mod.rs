@@ -19,13 +19,15 @@ use rustix::{
     fd::OwnedFd,
 };
 
+mod closed;
 mod connection;
+mod open;
 mod request;
 
 use self::connection::Connection;
 pub(crate) use self::connection::exchange;
 pub(crate) use self::request::{ANSWER, BODY, Keys, Request, key};
-use crate::{Result, interrupt};
+use crate::Result;
 
 /// How long answers may take after the last request was due.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,107 +80,6 @@ impl Load {
             load.connections.push(connection);
         }
         Ok(load)
-    }
-
-    /// Closed loop: each connection sends its next request when it has its answer. Finds
-    /// out how much a server bears; says nothing about latency.
-    pub(crate) fn saturate(&mut self, duration: Duration) -> Result<Outcome> {
-        self.run_closed(u64::MAX, duration)
-    }
-
-    /// The same until there are `count` answers.
-    pub(crate) fn take(&mut self, count: u64) -> Result<Outcome> {
-        self.run_closed(count, PATIENCE * 12)
-    }
-
-    fn run_closed(&mut self, count: u64, duration: Duration) -> Result<Outcome> {
-        let start = self.begin();
-        let end = start + duration;
-        for index in 0..self.connections.len() {
-            self.send(index);
-        }
-        let mut now = start;
-        while now < end && self.answers < count {
-            interrupt::check()?;
-            self.wait(end - now)?;
-            while let Some(event) = self.ready.pop() {
-                let index = event.data.u64() as usize;
-                if self.receive(index) && self.answers < count {
-                    self.send(index);
-                }
-            }
-            now = Instant::now();
-        }
-        let outcome = self.outcome(start.elapsed(), new_histogram()?);
-        // What is still on its way belongs to no measurement.
-        self.reconnect_busy()?;
-        Ok(outcome)
-    }
-
-    /// One exchange on each connection, one after the other.
-    ///
-    /// # Errors
-    /// At the first answer that is not right.
-    pub(crate) fn each_once(&mut self) -> Result<()> {
-        for index in 0..self.connections.len() {
-            self.begin();
-            self.send(index);
-            let until = Instant::now() + PATIENCE;
-            while self.answers == 0 && self.failures == 0 && Instant::now() < until {
-                interrupt::check()?;
-                self.wait(PATIENCE)?;
-                while let Some(event) = self.ready.pop() {
-                    self.receive(event.data.u64() as usize);
-                }
-            }
-            if self.answers == 0 {
-                let why = self.first_failure.take().unwrap_or_else(|| "no answer".to_owned());
-                return Err(format!("connection {index}: {why}").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Open loop: requests are due at a fixed rate, whether the server keeps up or not, and
-    /// a latency begins when the request was due, not when it could be sent. A server that
-    /// stalls is charged for everything that came due meanwhile (no coordinated omission).
-    pub(crate) fn pace(&mut self, rate: f64, duration: Duration) -> Result<Outcome> {
-        // The kernel may put a wake-up off by this much; its default is 50 us.
-        rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000))?;
-        let mut latency = new_histogram()?;
-        let total = (rate * duration.as_secs_f64()) as u64;
-        let start = self.begin();
-        let due = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
-        let mut due_of = vec![start; self.connections.len()];
-        let mut free: std::collections::VecDeque<_> = (0..self.connections.len()).collect();
-        let (mut sent, give_up) = (0, due(total) + PATIENCE);
-        while sent < total || free.len() < self.connections.len() {
-            let now = Instant::now();
-            if now > give_up {
-                self.fail(total - sent, "the server did not keep up".to_owned());
-                break;
-            }
-            while sent < total && due(sent) <= now {
-                let Some(index) = free.pop_front() else { break };
-                due_of[index] = due(sent);
-                self.send(index);
-                sent += 1;
-            }
-            interrupt::check()?;
-            let next = if sent < total && !free.is_empty() { due(sent) } else { give_up };
-            self.wait(next.saturating_duration_since(Instant::now()))?;
-            let now = Instant::now();
-            while let Some(event) = self.ready.pop() {
-                let index = event.data.u64() as usize;
-                if self.receive(index) {
-                    latency.saturating_record((now - due_of[index]).as_nanos() as u64);
-                    free.push_back(index);
-                }
-            }
-        }
-        let outcome = self.outcome(start.elapsed(), latency);
-        self.reconnect_busy()?;
-        Ok(outcome)
     }
 
     fn begin(&mut self) -> Instant {
