@@ -45,6 +45,9 @@ mod rows;
 mod servers;
 mod table;
 
+/// What `--only` calls the measurement of memory, which is no row.
+const MEMORY: &str = "gate-memory";
+
 type Result<T> = std::result::Result<T, oncegate::BoxError>;
 
 /// Compares oncegate with nginx, HAProxy, Varnish and other gates.
@@ -119,9 +122,10 @@ fn run(mut options: Options) -> Result<()> {
     rows.retain(|row| options.wants(row.id));
     if options.list {
         rows.iter().for_each(|row| println!("{:32}{}", row.id, row.label));
+        println!("{MEMORY:32}oncegate, resident memory, idle and with idle connections");
         return Ok(());
     }
-    if rows.is_empty() {
+    if rows.is_empty() && !options.wants(MEMORY) {
         return Err("--only: no row has such an id; --list names them".into());
     }
     interrupt::watch()?;
@@ -196,7 +200,7 @@ fn measure_all(
             }
         }
     }
-    if options.wants("gate-memory") {
+    if options.wants(MEMORY) {
         results.memory = Some(memory::measure(backend)?);
     }
     Ok(results)

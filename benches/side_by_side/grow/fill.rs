@@ -1,6 +1,7 @@
 //! Records as the gate would have written them, many at a time.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use oncegate::{
     store::{EmbeddedStore, RedisOptions, RedisStore, Store, StoreError},
 };
 
+use super::disk::Unforced;
 use crate::{
     Result, interrupt,
     load::{ANSWER, BODY, key},
@@ -33,7 +35,10 @@ pub(super) fn fill(url: &str, count: u64) -> Result<()> {
     runtime.block_on(async {
         match url.strip_prefix("file:") {
             Some(folder) => {
-                write(&EmbeddedStore::open(folder, Arc::new(System))?, url, count).await
+                // The store makes folder and file as it likes them.
+                drop(EmbeddedStore::open(folder, Arc::new(System))?);
+                let disk = Unforced::open(Path::new(folder))?;
+                write(&EmbeddedStore::with_backend(disk, Arc::new(System))?, url, count).await
             }
             None => {
                 // Thousands of operations wait in line here, which no gate lets happen.

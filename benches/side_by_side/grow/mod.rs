@@ -18,6 +18,7 @@ use crate::{
     servers::{Server, Store, gate, redis},
 };
 
+mod disk;
 mod fill;
 pub(crate) mod report;
 
