@@ -71,11 +71,15 @@ pub enum Mutant {
     ForgetResetStreams,
     /// The head of an HTTP/2 request may take for ever.
     WaitForHeads,
+    /// A request body may take for ever.
+    WaitForBodies,
+    /// The cache of responses has no limit.
+    CacheWithoutLimit,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -108,6 +112,8 @@ impl Mutant {
         Self::AcceptTwoHosts,
         Self::ForgetResetStreams,
         Self::WaitForHeads,
+        Self::WaitForBodies,
+        Self::CacheWithoutLimit,
     ];
 }
 

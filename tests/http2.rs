@@ -2,9 +2,12 @@
 
 #![cfg(feature = "proxy")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 mod support;
 
+#[path = "http2/floods.rs"]
+mod floods;
 #[path = "http2/limits.rs"]
 mod limits;
 #[path = "http2/smuggling.rs"]

@@ -8,7 +8,7 @@ mod support;
 
 use support::{
     backend::Backend,
-    client::{post, post_with, send},
+    client::{Connection, post, post_with, send},
     eventually,
     gate::Gate,
     redis::{Link, Server},
@@ -88,9 +88,10 @@ async fn a_lost_reply_to_the_claim_locks_nobody_out() {
     let (redis, backend) = (Server::start(&[]), Backend::start().await);
     let link = Link::to(redis.address()).await;
     let gate = Gate::on(&link.url(), &backend.url(), QUICK).await;
-    assert_eq!(send(gate.address, &post("/pay", "warm", "")).await.status, 201);
+    let mut client = Connection::open(gate.address).await;
+    assert_eq!(client.ask(&post("/pay", "warm", "")).await.status, 201);
     link.lose_next_reply();
-    let answer = send(gate.address, &post("/pay", "k", "pay")).await;
+    let answer = client.ask(&post("/pay", "k", "pay")).await;
     assert!(!link.waits_to_cut(), "the reply to the claim was lost");
     assert_eq!((answer.status, answer.header("cache-status")), (201, "oncegate; fwd=miss; stored"));
     assert_eq!(backend.executions("k"), 1);
@@ -101,9 +102,9 @@ async fn a_lost_reply_to_the_recording_changes_no_replay() {
     let (redis, backend) = (Server::start(&[]), Backend::start().await);
     let link = Link::to(redis.address()).await;
     let gate = Gate::on(&link.url(), &backend.url(), QUICK).await;
-    assert_eq!(send(gate.address, &post("/pay", "warm", "")).await.status, 201);
-    let address = gate.address;
-    let first = tokio::spawn(async move { send(address, &post("/gate/a", "k", "pay")).await });
+    let mut client = Connection::open(gate.address).await;
+    assert_eq!(client.ask(&post("/pay", "warm", "")).await.status, 201);
+    let first = tokio::spawn(async move { client.ask(&post("/gate/a", "k", "pay")).await });
     eventually("the backend has it", async || backend.executions("k") == 1).await;
     link.lose_next_reply();
     backend.open("a", 1);

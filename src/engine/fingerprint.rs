@@ -104,21 +104,41 @@ impl fmt::Debug for Hasher {
     }
 }
 
+/// What one call of the hash function takes at its best.
+const CHUNK: usize = blake3::CHUNK_LEN;
+
 /// A keyed digest over length-prefixed fields.
-pub(crate) struct Digest(blake3::Hasher);
+///
+/// Most requests fit a chunk, and are hashed in one call; the state for longer ones is
+/// two kilobytes, and made when it is needed.
+pub(crate) struct Digest {
+    key: [u8; 32],
+    gathered: Vec<u8>,
+    long: Option<Box<blake3::Hasher>>,
+}
 
 impl Digest {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(blake3::Hasher::new_keyed(key))
+        Self { key: *key, gathered: Vec::with_capacity(256), long: None }
     }
 
     pub(crate) fn count(&mut self, count: usize) {
-        self.0.update(&(count as u64).to_le_bytes());
+        self.update(&(count as u64).to_le_bytes());
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        if self.long.is_none() && self.gathered.len() + bytes.len() <= CHUNK {
+            return self.gathered.extend_from_slice(bytes);
+        }
+        let long = self.long.get_or_insert_with(|| Box::new(blake3::Hasher::new_keyed(&self.key)));
+        long.update(&self.gathered);
+        self.gathered.clear();
+        long.update(bytes);
     }
 
     pub(crate) fn field(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
-        self.0.update(bytes);
+        self.update(bytes);
     }
 
     pub(crate) fn optional(&mut self, bytes: Option<&[u8]>) {
@@ -134,6 +154,31 @@ impl Digest {
     }
 
     pub(crate) fn finish(self) -> [u8; 32] {
-        *self.0.finalize().as_bytes()
+        let hash = match self.long {
+            None => blake3::keyed_hash(&self.key, &self.gathered),
+            Some(long) => long.finalize(),
+        };
+        *hash.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the fields are cut, and on both sides of a chunk's length.
+    #[test]
+    fn what_is_gathered_is_hashed_as_one_piece() {
+        let key = [7; 32];
+        for lengths in [&[0, 5][..], &[1000, 8], &[1008], &[1009], &[600, 600, 3], &[5000, 1]] {
+            let mut digest = Digest::new(&key);
+            let mut plain = blake3::Hasher::new_keyed(&key);
+            for length in lengths {
+                let field = vec![b'x'; *length];
+                digest.field(&field);
+                plain.update(&(*length as u64).to_le_bytes()).update(&field);
+            }
+            assert_eq!(digest.finish(), *plain.finalize().as_bytes(), "{lengths:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, TRAILER},
 };
 
 use super::fingerprint::Fingerprint;
@@ -399,25 +399,49 @@ fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
 /// Removes the headers that speak to the next hop only: the fixed ones and those
 /// that `Connection` nominates. The order of what stays is kept.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    const FIXED: [HeaderName; 6] =
-        [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
-
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .filter(|name| *name != TRAILER)
+        .map(<[u8]>::trim_ascii)
+        // The usual ones name no other header.
+        .filter(|token| !matches!(*token, b"keep-alive" | b"close"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| *name != TRAILER && !is_for_everybody(name))
         .collect();
-    retain(headers, |name| !FIXED.contains(name) && !nominated.contains(name));
+    retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
+}
+
+/// What a client cannot take from the service by nominating it: who it speaks for, and
+/// where a message ends.
+fn is_for_everybody(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name, "host" | "content-length" | "forwarded" | "via")
+        || name.starts_with("x-forwarded-")
+}
+
+/// Whether a header speaks to the next hop only.
+///
+/// Compared as text: the length alone decides most comparisons.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
 }
 
 /// Removes headers and keeps the order of the others, where `HeaderMap::remove`
 /// moves the last one into the gap.
 fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
-    if headers.keys().all(&stays) {
+    let mut goes = headers.keys().filter(|name| !stays(name));
+    let Some(first) = goes.next() else { return };
+    // Whoever comes last leaves no gap; servers like to put `Connection` there.
+    if goes.next().is_none() && headers.keys().last() == Some(first) {
+        let first = first.clone();
+        headers.remove(first);
         return;
     }
     let mut kept = HeaderMap::with_capacity(headers.len());

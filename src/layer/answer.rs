@@ -208,9 +208,14 @@ impl Voice {
         waited: bool,
         now: Timestamp,
     ) -> Response<ResponseBody<R>> {
-        let done = replay.done();
-        let StoredResponse { status, headers, body, trailers } = replay.response().clone();
-        let mut answer = assemble(status, headers, body, trailers);
+        let (done, recorded) = (replay.done(), replay.response());
+        // Room for what is added here and for what a server adds; a clone would grow twice.
+        let mut headers = HeaderMap::with_capacity(recorded.headers.len() + 8);
+        for (name, value) in &recorded.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        let (body, trailers) = (recorded.body.clone(), recorded.trailers.clone());
+        let mut answer = assemble(recorded.status, headers, body, trailers);
         if let Some(status) = self.policy.replay_status {
             *answer.status_mut() = status;
         }

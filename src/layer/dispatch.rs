@@ -42,11 +42,11 @@ impl<S> Exchange<S> {
     {
         let Self { gate, voice, inner, head, body, .. } = self;
         if gate.is_closing() {
-            claim.settle(Ending::Released).await;
+            Box::pin(claim.settle(Ending::Released)).await;
             return reply.answer(voice.refuse(Problem::ShuttingDown));
         }
         if !claim.is_current().await {
-            claim.settle(Ending::Released).await;
+            Box::pin(claim.settle(Ending::Released)).await;
             return reply.answer(voice.refuse(Problem::StoreUnavailable));
         }
         let request = Request::from_parts(head, RequestBody::whole(body));
@@ -60,10 +60,11 @@ impl<S> Exchange<S> {
             && !is_active(Mutant::ReleaseOnTimeout)
         {
             // The client is told now. Whatever still comes is recorded for his retry.
-            claim.give_up(Reason::Timeout).await;
+            Box::pin(claim.give_up(Reason::Timeout)).await;
             reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
             let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
-            response = claim.hold(timeout(patience.saturating_mul(late), &mut exchange)).await;
+            let late = timeout(patience.saturating_mul(late), &mut exchange);
+            response = Box::pin(claim.hold(late)).await;
         }
         let response = match response {
             Some(Ok(Ok(response))) => Ok(response),
@@ -74,7 +75,7 @@ impl<S> Exchange<S> {
         let response = match response {
             Ok(response) => response,
             Err((evidence, fault)) => {
-                let problem = fail(claim, &voice, evidence, fault).await;
+                let problem = Box::pin(fail(claim, &voice, evidence, fault)).await;
                 return reply.answer(voice.refuse(problem));
             }
         };
@@ -85,11 +86,11 @@ impl<S> Exchange<S> {
         let evidence = Evidence::Answered { status: response.status(), opted_out };
         match classify(evidence, &voice.policy) {
             Verdict::Release => {
-                claim.settle(Ending::Released).await;
+                Box::pin(claim.settle(Ending::Released)).await;
                 reply.answer(voice.hand_on(response, Outcome::Released));
             }
             Verdict::Unknown(reason) => {
-                claim.settle(Ending::Unknown(reason)).await;
+                Box::pin(claim.settle(Ending::Unknown(reason))).await;
                 reply.answer(voice.hand_on(response, Outcome::Unknown));
             }
             Verdict::Record => recording::record(claim, &voice, response, reply).await,

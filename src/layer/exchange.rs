@@ -25,7 +25,7 @@ use super::{
     waiters::{Lead, Place, View},
 };
 use crate::{
-    BoxError,
+    BoxError, Key,
     engine::{
         decision::{Because, Decision, decide},
         fingerprint::Fingerprint,
@@ -44,6 +44,8 @@ pub(crate) struct Exchange<S> {
     pub(crate) inner: S,
     pub(crate) head: Parts,
     pub(crate) body: Buffered,
+    /// The key as the client wrote it.
+    pub(crate) named: Key,
     pub(crate) key: StoreKey,
     pub(crate) print: Fingerprint,
 }
@@ -83,7 +85,7 @@ impl<S> Exchange<S> {
             let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
-                Seen::StoreDown(kind) => return self.store_down(kind).await,
+                Seen::StoreDown(kind) => return Box::pin(self.store_down(kind)).await,
                 Seen::Replay(replay) => {
                     return self.voice.replay(&replay, patience.waited, self.gate.now());
                 }
@@ -117,7 +119,8 @@ impl<S> Exchange<S> {
         let voice = self.voice.clone();
         let gate = self.gate.clone();
         let (reply, answer) = Reply::new();
-        let task = gate.spawn(self.lead(lead, reply));
+        // A task moves its future several times over its life; a box is moved once.
+        let task = gate.spawn(Box::pin(self.lead(lead, reply)));
         let _guard = is_active(Mutant::CancelWithClient).then(|| AbortOnDrop(task.abort_handle()));
         match answer.await {
             Ok(led) => led,
@@ -130,7 +133,10 @@ impl<S> Exchange<S> {
     }
 
     /// Claims the key, and does what the store's answer asks for.
-    async fn lead<B, R>(self, lead: Lead, mut reply: Reply<S, R>)
+    ///
+    /// What seldom happens is boxed: only the way of a first request has its place in
+    /// this future.
+    async fn lead<B, R>(mut self, lead: Lead, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -139,9 +145,11 @@ impl<S> Exchange<S> {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
+        // Whoever gets the request may want to know; a replay asks nobody.
+        self.head.extensions.insert(self.named.clone());
         let policy = Arc::clone(&self.voice.policy);
         let token = self.gate.token();
-        loop {
+        let claim = loop {
             // A slow reply says nothing about the time after its question.
             let asked = self.gate.moment();
             let pending = claim::intent(&self.gate, &policy, self.print, token);
@@ -149,15 +157,15 @@ impl<S> Exchange<S> {
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
                 Ok(Claimed::Mine) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
-                    return self.execute(claim, reply).await;
+                    break Claim::new(&self.gate, policy, lead, pending, asked.at);
                 }
                 Ok(Claimed::Held(held)) => held,
                 Err(_) if is_active(Mutant::DispatchUnclaimed) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
-                    return self.execute(claim, reply).await;
+                    break Claim::new(&self.gate, policy, lead, pending, asked.at);
                 }
-                Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
+                Err(error) => {
+                    return Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                }
             };
             let (expect, because) = match decide(&held, self.print, &policy, asked.wall) {
                 Decision::Replay(replay) => {
@@ -176,11 +184,11 @@ impl<S> Exchange<S> {
                     let view = lead.subscribe();
                     lead.show(View::Seen(held, asked));
                     reply.follow(self, view);
-                    return elsewhere::poll(gate, lead).await;
+                    return Box::pin(elsewhere::poll(gate, lead)).await;
                 }
                 Decision::TakeOver(expect, because) => (expect, because),
                 Decision::Reconcile(expect, refusal) => {
-                    match self.inquiry().learn(expect, pending.fence).await {
+                    match Box::pin(self.inquiry().learn(expect, pending.fence)).await {
                         Ok(Learnt::NotExecuted) => (expect, Because::NotExecuted),
                         Ok(Learnt::Executed(done)) => {
                             let answer = self.voice.reconciled(&done);
@@ -198,7 +206,7 @@ impl<S> Exchange<S> {
                         Err(error) => {
                             tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
                             lead.finish(View::StoreDown(error.kind()));
-                            reply.answer(self.store_down(error.kind()).await);
+                            reply.answer(Box::pin(self.store_down(error.kind())).await);
                             return;
                         }
                     }
@@ -211,15 +219,17 @@ impl<S> Exchange<S> {
             match store.swap(&self.key, expect, &record, policy.keep_open()).await {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, ?because, "a key was taken over");
-                    let claim =
-                        Claim::new(&self.gate, policy, lead, pending, asked.at).instead_of(because);
-                    return self.execute(claim, reply).await;
+                    break Claim::new(&self.gate, policy, lead, pending, asked.at)
+                        .instead_of(because);
                 }
                 // Somebody was faster; what he wrote decides.
                 Ok(Write::Fenced) => {}
-                Err(error) => return self.not_claimed(lead, pending.fence, &error, reply).await,
+                Err(error) => {
+                    return Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                }
             }
-        }
+        };
+        self.execute(claim, reply).await;
     }
 
     /// The store did not answer. Its reply may be lost and the claim there, so it
@@ -228,7 +238,7 @@ impl<S> Exchange<S> {
         self,
         lead: Lead,
         fence: Fence,
-        error: &StoreError,
+        error: StoreError,
         mut reply: Reply<S, R>,
     ) where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,

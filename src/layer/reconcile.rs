@@ -24,7 +24,7 @@ use super::{
     gate::Gate,
 };
 use crate::{
-    BoxError, Key,
+    BoxError,
     engine::{
         fingerprint::Fingerprint,
         policy::{OnUnknown, Policy},
@@ -87,7 +87,7 @@ impl<S: Clone> Exchange<S> {
             IF_RANGE,
         ];
         let OnUnknown::Reconcile(reconcile) = &self.voice.policy.on_unknown else { return None };
-        let key = self.head.extensions.get::<Key>()?;
+        let key = &self.named;
         let (method, target) =
             reconcile.request.fill(key.as_str(), &self.head, &self.body.bytes)?;
         let mut request = Request::new(RequestBody::whole(Buffered::empty(self.gate.budget())));

@@ -53,7 +53,7 @@ pub(super) async fn record<S, R>(
         limit: voice.policy.max_response_body,
     };
     if is_live(&head.headers) {
-        return reader.stream_and_record(claim, voice, head, reply).await;
+        return Box::pin(reader.stream_and_record(claim, voice, head, reply)).await;
     }
     match claim.hold(reader.read()).await {
         Some(Read::Whole) => {
@@ -61,23 +61,25 @@ pub(super) async fn record<S, R>(
             let ending = Ending::Done(Recorded::Whole(stored.clone()));
             if is_active(Mutant::AnswerBeforeRecording) {
                 reply.answer(voice.first(stored, Stored::Yes));
-                claim.settle(ending).await;
+                Box::pin(claim.settle(ending)).await;
                 return;
             }
             let settled = claim.settle(ending).await;
             reply.answer(voice.first(stored, was_stored(&settled)));
         }
         Some(Read::TooLong(last)) => {
-            claim.settle(Ending::Done(Recorded::StatusOnly(head.status))).await;
+            Box::pin(claim.settle(Ending::Done(Recorded::StatusOnly(head.status)))).await;
             let (frames, body) = ResponseBody::live();
             reply.answer(voice.live(without_connection(head, body), Stored::TooLarge));
-            reader.stream(frames, last).await;
+            Box::pin(reader.stream(frames, last)).await;
         }
         Some(Read::Broken(evidence, fault)) => {
-            reply.answer(voice.refuse(fail(claim, voice, evidence, fault).await));
+            let problem = Box::pin(fail(claim, voice, evidence, fault)).await;
+            reply.answer(voice.refuse(problem));
         }
         None => {
-            let problem = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
+            let given_up = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete);
+            let problem = Box::pin(given_up).await;
             reply.answer(voice.refuse(problem));
         }
     }

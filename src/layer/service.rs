@@ -114,7 +114,7 @@ impl<S: Clone> IdempotencyService<S> {
 /// Reads the body, finds the key, and hands over to the exchange.
 async fn manage<S, B, R>(
     service: IdempotencyService<S>,
-    mut head: Parts,
+    head: Parts,
     body: B,
     found: Option<Found>,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -156,8 +156,7 @@ where
     let key = gate.hasher().store_key(&policy.scope, &head, found.key.as_str());
     let print = gate.hasher().fingerprint(&policy, &head, &body.bytes);
     voice.echo = found.echo;
-    head.extensions.insert(found.key);
-    Ok(Exchange { gate, voice, inner, head, body, key, print }.answer().await)
+    Ok(Exchange { gate, voice, inner, head, body, named: found.key, key, print }.answer().await)
 }
 
 pin_project! {

@@ -11,7 +11,10 @@ use http::{
 use crate::{
     Key,
     config::{Network, UpstreamUrl},
-    engine::{problem::Problem, record::strip_hop_by_hop},
+    engine::{
+        problem::Problem,
+        record::{is_hop_by_hop, strip_hop_by_hop},
+    },
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,37 +45,64 @@ pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
+/// Who is at the other end of a client's connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: HeaderValue,
+    is_trusted: bool,
+}
+
+impl Peer {
+    /// `trusted` are the networks whose word is believed.
+    pub(crate) fn new(address: IpAddr, trusted: &[Network]) -> Self {
+        let text = address.to_canonical().to_string();
+        Self {
+            address: HeaderValue::try_from(text).expect("an address is digits, dots and colons"),
+            is_trusted: trusted.iter().any(|network| network.contains(address)),
+        }
+    }
+}
+
 /// Says on whose behalf the request is forwarded. What an untrusted peer claims
 /// about that is dropped.
-pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: &[Network]) {
-    let is_trusted = trusted.iter().any(|network| network.contains(peer));
-    let before = if is_trusted {
+pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    let before = if peer.is_trusted {
         let list: Vec<_> =
             headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
         list.join(&b", "[..])
     } else {
-        headers.remove(FORWARDED);
-        headers.remove(FORWARDED_HOST);
-        headers.remove(FORWARDED_PROTO);
+        if headers.keys().any(is_claim) {
+            for claim in [FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
+                headers.remove(claim);
+            }
+        }
         Vec::new()
     };
-    let peer = peer.to_canonical().to_string();
     let chain = if before.is_empty() {
-        HeaderValue::try_from(peer)
+        Ok(peer.address.clone())
     } else {
-        HeaderValue::try_from([&before[..], b", ", peer.as_bytes()].concat())
+        HeaderValue::try_from([&before[..], b", ", peer.address.as_bytes()].concat())
     };
     if let Ok(chain) = chain {
         headers.insert(FORWARDED_FOR, chain);
     }
-    if !headers.contains_key(FORWARDED_HOST)
+    let is_told = |headers: &HeaderMap, name| peer.is_trusted && headers.contains_key(name);
+    if !is_told(headers, FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(FORWARDED_HOST, host);
     }
-    if !headers.contains_key(FORWARDED_PROTO) {
+    if !is_told(headers, FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
+}
+
+/// Whether a header says on whose behalf a request comes.
+fn is_claim(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto"
+    )
 }
 
 /// Makes a request one of this hop's own. True if it asks for another protocol.
@@ -82,6 +112,10 @@ pub(crate) fn to_upstream<B>(request: &mut Request<B>) -> bool {
     // A keyed request has one response, so it is never a tunnel.
     let is_keyed = request.extensions().get::<Key>().is_some();
     let headers = request.headers_mut();
+    if !headers.keys().any(|name| is_hop_by_hop(name) || *name == EXPECT) {
+        headers.append(VIA, via(version));
+        return false;
+    }
     let upgrade = headers.get(UPGRADE).filter(|_| !is_keyed && is_upgrade(headers)).cloned();
     let trailers = headers
         .get_all(TE)
@@ -183,7 +217,7 @@ mod tests {
             ("forwarded", "for=x"),
         ];
         let mut headers = request(&lines).headers().clone();
-        forwarded(&mut headers, peer, &[]);
+        forwarded(&mut headers, &Peer::new(peer, &[]));
         assert_eq!(headers[FORWARDED_FOR], "192.0.2.7");
         assert_eq!(
             (&headers[FORWARDED_PROTO], &headers[FORWARDED_HOST]),
@@ -192,7 +226,7 @@ mod tests {
         assert!(!headers.contains_key(FORWARDED));
 
         let mut headers = request(&lines).headers().clone();
-        forwarded(&mut headers, peer, &["192.0.2.0/24".parse().unwrap()]);
+        forwarded(&mut headers, &Peer::new(peer, &["192.0.2.0/24".parse().unwrap()]));
         assert_eq!(
             (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
             (&HeaderValue::from_static("10.0.0.1, 192.0.2.7"), &HeaderValue::from_static("https"))

@@ -3,11 +3,12 @@
 //!
 //! | from | to | limit |
 //! |---|---|---|
-//! | the end of an exchange | the end of the next head | `idle_timeout`, by the HTTP library |
+//! | the end of an exchange | the first byte of the next head | `idle_timeout`, [`Paced`] |
 //! | the first byte of a head | its end | `head_timeout`, [`Paced`] |
 //! | one piece of a body | the next | `body_timeout`, [`InboundBody`] |
 
 use std::{
+    future::Future as _,
     io,
     pin::Pin,
     sync::{
@@ -23,11 +24,15 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
+    time::Instant,
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::pause::Pause;
-use crate::BoxError;
+use super::pause::{Pause, Timer};
+use crate::{
+    BoxError,
+    mutants::{Mutant, is_active},
+};
 
 /// Heads are kept up to this length, which is beyond what the HTTP library reads.
 const MAX_HEAD: usize = 512 << 10;
@@ -97,29 +102,41 @@ impl Drop for Busy {
     }
 }
 
-/// A connection on which a head that has begun must end in time.
+/// A connection on which a head must begin, and one that has begun must end, in time.
 #[derive(Debug)]
 pub(crate) struct Paced<I> {
     io: I,
     pace: Pace,
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    running: bool,
+    idle_limit: Duration,
+    head_limit: Duration,
+    timer: Timer,
+    /// A head has begun.
+    begun: bool,
+    /// When what is waited for must be here; set when there is something to wait for.
+    until: Option<Instant>,
+    /// After it an unused connection ends, as if the client had ended it.
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<I> Paced<I> {
-    pub(crate) fn new(io: I, limit: Duration) -> (Self, Pace) {
+    pub(crate) fn new(
+        io: I,
+        idle_limit: Duration,
+        head_limit: Duration,
+        closing: CancellationToken,
+    ) -> (Self, Pace) {
         let pace = Pace::default();
-        (Self { io, pace: pace.clone(), limit, timer: None, running: false }, pace)
-    }
-
-    fn start(&mut self) {
-        let until = Instant::now() + self.limit;
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().reset(until),
-            None => self.timer = Some(Box::pin(tokio::time::sleep_until(until))),
-        }
-        self.running = true;
+        let paced = Self {
+            io,
+            pace: pace.clone(),
+            idle_limit,
+            head_limit,
+            timer: Timer::default(),
+            begun: false,
+            until: None,
+            closing: Box::pin(closing.cancelled_owned()),
+        };
+        (paced, pace)
     }
 }
 
@@ -132,31 +149,32 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if self.pace.is_busy() {
-            self.running = false;
+            self.begun = false;
+            self.until = None;
             return read;
         }
-        match &read {
-            Poll::Ready(_) => {
-                let bytes = &buf.filled()[before..];
-                self.pace.keep(bytes, !self.running);
-                if !bytes.is_empty() && !self.running {
-                    self.start();
-                }
+        if read.is_ready() {
+            let bytes = &buf.filled()[before..];
+            self.pace.keep(bytes, !self.begun);
+            if !self.begun {
+                self.begun = !bytes.is_empty();
+                self.until = None;
             }
-            Poll::Pending if self.running => {
-                let late =
-                    self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-                if late {
-                    let error = io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the head of a request took too long",
-                    );
-                    return Poll::Ready(Err(error));
-                }
-            }
-            Poll::Pending => {}
+            return read;
         }
-        read
+        let this = &mut *self;
+        if !this.begun && this.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let (limit, late) = if this.begun {
+            (this.head_limit, "the head of a request took too long (server.head_timeout)")
+        } else {
+            (this.idle_limit, "no request came for too long (server.idle_timeout)")
+        };
+        let until = *this.until.get_or_insert_with(|| Instant::now() + limit);
+        this.timer
+            .poll_until(until, cx)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, late)))
     }
 }
 
@@ -202,7 +220,7 @@ pin_project! {
 }
 
 impl<B> InboundBody<B> {
-    pub(crate) const fn new(body: B, limit: Duration) -> Self {
+    pub(crate) fn new(body: B, limit: Duration) -> Self {
         Self { body, pause: Pause::new(limit, None) }
     }
 }
@@ -223,6 +241,9 @@ where
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             this.pause.end();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if is_active(Mutant::WaitForBodies) {
+            return Poll::Pending;
         }
         this.pause.poll_too_long(cx).map(|()| {
             let late = "a request body took too long (server.body_timeout)";

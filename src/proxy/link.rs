@@ -1,6 +1,8 @@
 //! What the way of a request asks of the connection that it came on. Each version
 //! of HTTP has its own answers, and each is compiled for itself.
 
+use std::time::Duration;
+
 use http::{Request, header::TRANSFER_ENCODING};
 use http_body::Body;
 
@@ -9,6 +11,13 @@ use crate::{
     engine::problem::Problem,
     mutants::{Mutant, is_active},
 };
+
+/// How long a client may take, but for its bodies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) head_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+}
 
 /// The connection, as one exchange sees it.
 pub(crate) trait Link {

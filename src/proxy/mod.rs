@@ -22,6 +22,7 @@ mod start;
 mod tunnel;
 mod upstream;
 mod watch;
+mod workers;
 
 pub(crate) use observe::GateMetrics;
 pub use server::{Server, StartError};

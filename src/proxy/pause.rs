@@ -1,4 +1,4 @@
-//! A limit on silence: how long the next piece of a body may take.
+//! Limits on silence.
 
 use std::{
     future::Future as _,
@@ -9,32 +9,86 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// A timer that runs only while nothing comes.
+/// A timer for limits that are set often and hardly ever reached.
+///
+/// Setting one is free while an earlier one still waits: that rings too early at
+/// worst, and is wound up anew.
+#[derive(Debug, Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready when it is later than `until`, else wakes the task then.
+    pub(crate) fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= until {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+/// How long the next piece of a body may take.
 #[derive(Debug)]
 pub(crate) struct Pause {
     limit: Duration,
     deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Set while nothing comes.
+    until: Option<Instant>,
+    timer: Timer,
 }
 
 impl Pause {
     /// `limit` for each silence, `deadline` for all.
-    pub(crate) const fn new(limit: Duration, deadline: Option<Instant>) -> Self {
-        Self { limit, deadline, timer: None }
+    pub(crate) fn new(limit: Duration, deadline: Option<Instant>) -> Self {
+        Self { limit, deadline, until: None, timer: Timer::default() }
     }
 
     /// Something came.
     pub(crate) fn end(&mut self) {
-        self.timer = None;
+        self.until = None;
     }
 
     /// Ready when nothing has come for too long.
     pub(crate) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| {
+        let until = *self.until.get_or_insert_with(|| {
             let next = Instant::now() + self.limit;
-            let until = self.deadline.map_or(next, |deadline| deadline.min(next));
-            Box::pin(tokio::time::sleep_until(until))
+            self.deadline.map_or(next, |deadline| deadline.min(next))
         });
-        timer.as_mut().poll(cx)
+        self.timer.poll_until(until, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_rings_when_it_was_last_set_to() {
+        let mut timer = Timer::default();
+        let start = Instant::now();
+        for seconds in [5, 9, 2, 30] {
+            let set = timer.poll_until(start + seconds * SECOND, &mut noop());
+            assert!(set.is_pending());
+        }
+        poll_fn(|cx| timer.poll_until(start + 20 * SECOND, cx)).await;
+        assert_eq!(start.elapsed(), 20 * SECOND);
+        poll_fn(|cx| timer.poll_until(start + 21 * SECOND, cx)).await;
+        assert_eq!(start.elapsed(), 21 * SECOND);
+        poll_fn(|cx| timer.poll_until(start, cx)).await;
+        assert_eq!(start.elapsed(), 21 * SECOND, "what has passed has passed");
+    }
+
+    fn noop() -> Context<'static> {
+        Context::from_waker(std::task::Waker::noop())
     }
 }

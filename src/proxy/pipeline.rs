@@ -11,14 +11,14 @@
 //! An async function rather than a stack of layers: the steps are few, each is a
 //! call, and an unkeyed request pays for no box and no clone that it does not need.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::{
-    headers,
+    headers::{self, Peer},
     inbound::InboundBody,
     link::Link,
     outbound::{Observed, OutboundBody},
@@ -47,7 +47,7 @@ impl Pipeline {
     pub(crate) async fn handle<L: Link>(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Arc<Peer>,
         link: L,
     ) -> Response<OutboundBody<L::Busy>> {
         let busy = link.begin();
@@ -63,7 +63,7 @@ impl Pipeline {
             }
         };
         let observed = Observed::start(route.durations());
-        headers::forwarded(request.headers_mut(), peer.ip(), &self.trusted);
+        headers::forwarded(request.headers_mut(), &peer);
         let tunnel =
             headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let request = request.map(|body| InboundBody::new(body, self.body_timeout));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, header::HOST};
 use hyper::body::Incoming;
 use metrics::Histogram;
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, Service as _};
 
 use super::{
     inbound::InboundBody,
@@ -101,10 +101,11 @@ impl Route {
         request: Request<InboundBody<Incoming>>,
     ) -> http::Response<ServedBody> {
         let served = match &self.way {
-            Way::Gated(service) => service.clone().oneshot(request).await,
+            // Both are always ready.
+            Way::Gated(service) => service.clone().call(request).await,
             Way::Open(upstream) => upstream
                 .clone()
-                .oneshot(request.map(RequestBody::passing))
+                .call(request.map(RequestBody::passing))
                 .await
                 .map(|response| response.map(ResponseBody::passing)),
         };

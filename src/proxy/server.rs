@@ -4,8 +4,9 @@ use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
+use http::{HeaderValue, header::CONNECTION};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -13,14 +14,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    headers::Peer,
     http2,
     inbound::Paced,
+    link::Limits,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
     route::Routes,
     start,
     watch::watch,
+    workers::{self, Arrival, Workers},
 };
 use crate::{
     Gate,
@@ -46,7 +50,9 @@ pub use super::start::StartError;
 pub struct Server {
     settings: Settings,
     gate: Gate,
-    pipeline: Arc<Pipeline>,
+    workers: Workers,
+    connections: TaskTracker,
+    closing: CancellationToken,
     listener: TcpListener,
     address: SocketAddr,
     admin: admin::Server,
@@ -65,20 +71,37 @@ impl Server {
             .cache(config.store.cache)
             .max_buffered(config.max_buffered)
             .build();
-        let (routes, gauges) =
-            metrics.collect(|| (Routes::new(&config.routes, &gate), GateMetrics::new()));
-        let pipeline = Arc::new(Pipeline {
-            routes,
-            trusted: config.server.trusted_proxies.clone(),
-            body_timeout: config.server.body_timeout,
-        });
+        let gauges = metrics.collect(GateMetrics::new);
         let listener = start::listen("server.listen", config.server.listen).await?;
         let address = listener
             .local_addr()
             .map_err(|error| StartError::listen("server.listen", config.server.listen, &error))?;
+        let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+        let services = (0..workers::count()).map(|_| {
+            let pipeline = Arc::new(Pipeline {
+                routes: metrics.collect(|| Routes::new(&config.routes, &gate)),
+                trusted: config.server.trusted_proxies.clone(),
+                body_timeout: config.server.body_timeout,
+            });
+            let (settings, closing) = (config.server.clone(), closing.clone());
+            move |stream, peer| {
+                serve(stream, peer, &settings, Arc::clone(&pipeline), closing.clone())
+            }
+        });
+        let workers = Workers::start(services, &connections)
+            .map_err(|error| StartError::new(format!("cannot start a thread: {error}")))?;
         let readiness = Readiness::new(gate.clone(), metrics.handle(), gauges);
         let admin = admin::Server::bind(&config.admin, readiness).await?;
-        Ok(Self { settings: config.server, gate, pipeline, listener, address, admin })
+        Ok(Self {
+            settings: config.server,
+            gate,
+            workers,
+            connections,
+            closing,
+            listener,
+            address,
+            admin,
+        })
     }
 
     /// Where clients connect.
@@ -103,18 +126,16 @@ impl Server {
     /// finished and recorded, and what is left after `server.drain` is recorded
     /// as unknown. Returns how many that were.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
-        let Self { settings, gate, pipeline, listener, admin, .. } = self;
+        let Self { settings, gate, workers, connections, closing, listener, admin, .. } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
-        let connections = TaskTracker::new();
-        let closing = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = async {
-                // The semaphore is never closed, so a permit always comes.
                 let slot = Arc::clone(&slots).acquire_owned().await;
+                let slot = slot.expect("the semaphore is never closed, so a permit always comes");
                 (listener.accept().await, slot)
             };
             let (accepted, slot) = tokio::select! {
@@ -123,14 +144,7 @@ impl Server {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let connection =
-                        serve(stream, peer, &settings, Arc::clone(&pipeline), closing.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(slot);
-                    });
-                }
+                Ok((stream, peer)) => workers.serve(Arrival { stream, peer, slot }),
                 Err(error) => rest_after(&error).await,
             }
         }
@@ -148,6 +162,7 @@ impl Server {
                 "connections were cut at the end of the shutdown"
             );
         }
+        workers.end().await;
         stop.cancel();
         let _ = admin.await;
         abandoned
@@ -163,8 +178,9 @@ fn serve(
     closing: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let limits =
-        http2::Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
+        Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
     let decide = settings.http2;
+    let peer = Arc::new(Peer::new(peer.ip(), &pipeline.trusted));
     async move {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -192,30 +208,28 @@ fn serve(
 /// Serves a connection that speaks HTTP/1.
 async fn http1(
     io: Rewound<TcpStream>,
-    peer: SocketAddr,
-    limits: http2::Limits,
+    peer: Arc<Peer>,
+    limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
 ) {
-    let (io, pace) = Paced::new(io, limits.head_timeout);
+    let (io, pace) = Paced::new(io, limits.idle_timeout, limits.head_timeout, closing.clone());
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&pipeline).handle(request, peer, pace.clone());
-        async move { Ok::<_, Infallible>(exchange.await) }
+        let (pipeline, peer) = (Arc::clone(&pipeline), Arc::clone(&peer));
+        let exchange = pipeline.handle(request, peer, pace.clone());
+        let closing = closing.clone();
+        async move {
+            let mut response = exchange.await;
+            if closing.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
+    if let Err(error) = connection.await {
         tracing::debug!(%error, "a client connection ended");
     }
 }

@@ -9,7 +9,10 @@ use std::{sync::Arc, thread};
 
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
-use crate::engine::record::{Done, StoreKey, Timestamp};
+use crate::{
+    engine::record::{Done, StoreKey, Timestamp},
+    mutants::{Mutant, is_active},
+};
 
 /// A part of the cache that has a lock of its own is at least this large, because
 /// no single response can be larger than the part that it falls into.
@@ -29,6 +32,10 @@ struct Bytes;
 
 impl Weighter<StoreKey, Arc<Done>> for Bytes {
     fn weight(&self, _: &StoreKey, done: &Arc<Done>) -> u64 {
+        // What weighs nothing is kept for ever.
+        if is_active(Mutant::CacheWithoutLimit) {
+            return 0;
+        }
         done.weight() as u64
     }
 }

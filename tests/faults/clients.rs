@@ -1,6 +1,8 @@
-//! Clients that leave, and clients who are somebody else: rows 14 and 23.
+//! Clients that leave, who are somebody else, or who never come back: rows 14, 23 and 29.
 
 use std::time::Duration;
+
+use futures::StreamExt as _;
 
 use crate::{
     is_in_use, pay,
@@ -9,6 +11,7 @@ use crate::{
         client::{Connection, post, post_with, send},
         eventually,
         gate::{Gate, Process},
+        http2,
         redis::Server,
     },
 };
@@ -68,6 +71,84 @@ async fn gone_at_any_moment() {
         .await;
         assert_eq!(backend.executions(&key), 1);
     }
+}
+
+/// Row 14, the same by HTTP/2: two hundred streams are reset at moments of their own,
+/// twenty more while the service works for certain. The connections live on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_reset_at_any_moment() {
+    let (redis, backend) = (Server::start(&[]), Backend::start().await);
+    let gate = Process::start(&redis.url(), &backend.url(), None);
+    let address = gate.address;
+    // Four connections, so that none has more streams than it may have open.
+    let connections = futures::future::join_all([address; 4].map(http2::Client::open)).await;
+    let of = |number: u64| &connections[(number % 4) as usize];
+    let path = |number: u64| if number < 200 { "/slow/10" } else { "/gate/a" };
+    let streams = (0..220).map(|number| {
+        let backend = &backend;
+        async move {
+            let key = format!("k-{number}");
+            let request = http2::keyed(path(number), &key);
+            let (response, mut sending) = of(number).begin(request, false).await.unwrap();
+            sending.send_data("pay".into(), true).unwrap();
+            if number < 200 {
+                let moment = Duration::from_micros(500 * number);
+                if tokio::time::timeout(moment, response).await.is_ok() {
+                    return;
+                }
+            } else {
+                eventually("it runs", async || backend.executions(&key) == 1).await;
+            }
+            sending.send_reset(h2::Reason::CANCEL);
+        }
+    });
+    futures::future::join_all(streams).await;
+    // An answer on the same connection says that the gate has seen the resets.
+    for number in 0..4 {
+        assert_eq!(of(number).post("/pay", &format!("after-{number}"), "").await.status, 201);
+    }
+    backend.open("a", 1000);
+    for number in 0..220 {
+        let key = format!("k-{number}");
+        eventually("who comes back is answered", async || {
+            let answer = of(number).post(path(number), &key, "pay").await;
+            assert!(answer.status == 201 || is_in_use(&answer), "{answer:?}");
+            answer.status == 201
+        })
+        .await;
+        assert_eq!(backend.executions(&key), 1);
+    }
+}
+
+/// Row 29: each key is a record in the store, and in the gate no more than its cache holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_without_end() {
+    const KEYS: usize = 20_000;
+    let (redis, backend) = (Server::start(&[]), Backend::start().await);
+    backend.put(
+        "ok",
+        format!("HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n{:1000}", "").as_bytes(),
+    );
+    let gate = Process::configured(&redis.url(), &backend.url(), "[store]\ncache = \"2MiB\"");
+    let client = http2::Client::open(gate.address).await;
+    let mut sent = 0;
+    let mut after = async |keys: usize| {
+        let requests = (sent..keys).map(|number| {
+            let key = format!("k-{number}");
+            let client = &client;
+            async move { assert_eq!(client.post("/raw/ok", &key, "").await.status, 201) }
+        });
+        futures::stream::iter(requests).buffer_unordered(64).collect::<()>().await;
+        sent = keys;
+        gate.resident()
+    };
+    let early = after(KEYS / 5).await;
+    let late = after(KEYS).await;
+    let grown = late.saturating_sub(early);
+    println!("{KEYS} keys: {} KiB, and {} KiB at a fifth of them", late >> 10, early >> 10);
+    assert!(grown < 8 << 20, "grown by {grown} bytes");
+    assert_eq!(backend.count(), KEYS);
+    assert_eq!(client.post("/raw/ok", "k-0", "").await.header("idempotent-replayed"), "true");
 }
 
 /// Row 23, in every state and at a gate that waits for another's answer.

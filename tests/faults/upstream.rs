@@ -11,6 +11,7 @@ use crate::{
     is_in_use, is_unknown, pay,
     support::{
         backend::{self, Backend},
+        client::{Connection, post},
         eventually,
         gate::Process,
         redis::Server,
@@ -76,8 +77,9 @@ async fn serve(stream: &mut TcpStream, ledger: &Mutex<Vec<String>>) -> bool {
 async fn closed_as_the_request_arrives(closes: Closes, executed: usize) {
     let backend = Stale::start(closes).await;
     let gate = Process::start("memory:", &backend.url, None);
-    assert_eq!(pay(gate.address, "/pay", "warm").await.status, 201);
-    let first = pay(gate.address, "/pay", "k").await;
+    let mut client = Connection::open(gate.address).await;
+    assert_eq!(client.ask(&post("/pay", "warm", "pay")).await.status, 201);
+    let first = client.ask(&post("/pay", "k", "pay")).await;
     assert_eq!((first.status, first.problem()), (502, "outcome-unknown".to_owned()));
     for _ in 0..3 {
         assert!(is_unknown(&pay(gate.address, "/pay", "k").await, "reset"));

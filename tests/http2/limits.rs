@@ -73,7 +73,8 @@ async fn bodies_that_take_too_long() {
     let client = Client::open(gate.address).await;
     let (response, mut sending) = client.begin(keyed("/pay", "k"), false).await.unwrap();
     sending.send_data(Bytes::from_static(b"pa"), false).unwrap();
-    let late = answer(response.await.unwrap()).await.unwrap();
+    let late = tokio::time::timeout(patience(), response).await.expect("an answer in time");
+    let late = answer(late.unwrap()).await.unwrap();
     assert_eq!((late.status, late.problem()), (408, "body-timeout".to_owned()));
     assert_eq!(backend.count(), 0);
     let again = client.post("/pay", "k", "pay").await;
@@ -103,6 +104,14 @@ async fn idle_connections_are_told_to_go() {
     assert_eq!(client.post("/slow/700", "slow", "").await.status, 201);
 }
 
+/// A client that is told to go and does not is not waited for.
+#[tokio::test]
+async fn a_farewell_that_is_not_answered() {
+    let (_backend, gate) = both("[server]\nidle_timeout = \"100ms\"\nhead_timeout = \"60s\"").await;
+    let mut raw = Raw::open(gate.address).await;
+    cut_off(&mut raw).await;
+}
+
 /// A client that waits for an answer and has lost its connection takes no place.
 #[tokio::test]
 async fn a_silent_client_is_asked_for_a_sign_of_life() {
@@ -111,13 +120,7 @@ async fn a_silent_client_is_asked_for_a_sign_of_life() {
     let mut raw = Raw::open(gate.address).await;
     raw.write(&frame(HEADERS, END_HEADERS | 1, 1, &fields("/gate/a"))).await;
     eventually("it runs", async || backend.count() == 1).await;
-    // Nothing is read, so no ping is answered.
-    let cut = async {
-        while raw.try_write(&frame(0xbb, 0, 0, b"")).await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(patience(), cut).await.expect("the connection ends");
+    cut_off(&mut raw).await;
     backend.open("a", 1);
     let client = Client::open(gate.address).await;
     eventually("the answer was recorded", async || {
@@ -132,6 +135,7 @@ async fn a_shutdown_finishes_the_streams() {
     let (backend, mut gate) = both("").await;
     let client = Client::open(gate.address).await;
     let mut raw = Raw::open(gate.address).await;
+    assert_eq!(raw.frame().await.map(|frame| frame.kind), Some(SETTINGS), "it is served");
     let running = client.post("/gate/a", "k", "pay");
     let stopping = async {
         eventually("it runs", async || backend.count() == 1).await;
@@ -146,7 +150,19 @@ async fn a_shutdown_finishes_the_streams() {
     };
     let (answer, ()) = tokio::join!(running, stopping);
     assert_eq!((answer.status, answer.text()), (201, "pay"));
-    assert_eq!(client.try_send(keyed("/pay", "late"), b"").await.ok(), None);
+    // Who has not heard of it yet is refused.
+    let late = client.try_send(keyed("/pay", "late"), b"").await;
+    assert!(late.is_err() || late.is_ok_and(|answer| answer.problem() == "shutting-down"));
     assert_eq!((gate.stop().await, backend.count()), (0, 1));
     assert_eq!(raw.end_of(1).await, End::Gone);
+}
+
+/// Waits until a connection ends on which nothing is read, so that no ping is answered.
+async fn cut_off(raw: &mut Raw) {
+    let cut = async {
+        while raw.try_write(&frame(0xbb, 0, 0, b"")).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(patience(), cut).await.expect("the connection ends");
 }

@@ -75,6 +75,7 @@ fn attempts() -> Vec<Attempt> {
         instead("a tab in the path", (b":path", b"/pay\tHTTP/1.1")),
         instead("NUL in the path", (b":path", b"/pay\0")),
         instead("no slash", (b":path", b"pay")),
+        instead("a query without a path", (b":path", b"?x=/pay")),
         instead("an empty path", (b":path", b"")),
         instead("a whole URL as the path", (b":path", b"http://evil/pay")),
         instead("a host before the path", (b":path", b"@evil/pay")),

@@ -29,6 +29,17 @@ fn open(folder: &Path) -> EmbeddedStore {
     EmbeddedStore::open(folder, Arc::new(System)).unwrap()
 }
 
+fn in_memory(clock: Arc<Simulated>) -> EmbeddedStore {
+    let journal = [InMemoryBackend::new(), InMemoryBackend::new()];
+    EmbeddedStore::with_backends(InMemoryBackend::new(), journal, clock).unwrap()
+}
+
+/// A store whose files are all on one disk.
+fn on(disk: &Disk) -> EmbeddedStore {
+    let journal = [disk.file(), disk.file()];
+    EmbeddedStore::with_backends(disk.file(), journal, Arc::new(System)).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_conforms() {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +49,7 @@ async fn embedded_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_conforms_by_a_clock_of_ones_own() {
     let clock = Simulated::clock();
-    let store = EmbeddedStore::with_backend(InMemoryBackend::new(), clock.clone()).unwrap();
+    let store = in_memory(clock.clone());
     Suite::new(Arc::new(store), clock).run().await;
 }
 
@@ -99,12 +110,51 @@ fn a_later_format_is_named_as_such() {
     let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 3).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
-    assert!(error.to_string().contains("has format 2"), "{error}");
+    assert!(error.to_string().contains("has format 3"), "{error}");
+}
+
+/// Layout 1 had the same tables and no journal.
+#[tokio::test]
+async fn a_folder_of_the_first_format_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, fence) = (key(), owner());
+    let store = open(folder.path());
+    store.claim(&key, &pending(fence), KEEP).await.unwrap();
+    drop(store);
+    let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let definition = redb::TableDefinition::<&str, u64>::new("meta");
+    let mut meta = transaction.open_table(definition).unwrap();
+    meta.insert("format", 1).unwrap();
+    meta.remove("journal").unwrap();
+    drop(meta);
+    transaction.commit().unwrap();
+    drop(database);
+    fs::remove_file(folder.path().join("journal.0")).unwrap();
+    fs::remove_file(folder.path().join("journal.1")).unwrap();
+
+    for _ in 0..2 {
+        let store = open(folder.path());
+        assert_eq!(store.get(&key).await.unwrap(), Some(pending(fence)));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_has_lost_its_journal_is_refused() {
+    for file in ["journal.0", "journal.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+        drop(store);
+        fs::remove_file(folder.path().join(file)).unwrap();
+        let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{file}: {error}");
+    }
 }
 
 const CRASH_FOLDER: &str = "ONCEGATE_TEST_CRASH_FOLDER";
@@ -169,7 +219,7 @@ async fn every_acknowledged_claim_survives_a_kill() {
 async fn claims_that_come_together_are_committed_together() {
     let disk = Disk::default();
     let gate = disk.gate();
-    let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
+    let store = on(&disk);
     let before = store.commits();
     gate.close();
     let claims: Vec<_> = (0..64)
@@ -191,7 +241,7 @@ async fn claims_that_come_together_are_committed_together() {
 async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
     let disk = Disk::default();
     let gate = disk.gate();
-    let store = EmbeddedStore::with_backend(disk, Arc::new(System)).unwrap();
+    let store = on(&disk);
     let (there, fence) = (key(), owner());
     store.claim(&there, &pending(fence), KEEP).await.unwrap();
     gate.fail(true);
@@ -218,7 +268,7 @@ async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
 #[tokio::test]
 async fn what_has_expired_leaves_the_file_by_itself() {
     let clock = Simulated::clock();
-    let store = EmbeddedStore::with_backend(InMemoryBackend::new(), clock.clone()).unwrap();
+    let store = in_memory(clock.clone());
     let short =
         Keep { record: Duration::from_millis(20), response: Some(Duration::from_millis(10)) };
     for _ in 0..200 {

@@ -72,6 +72,12 @@ impl Connection {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Asks once more on this connection, and so the same thread of the gate.
+    pub async fn ask(&mut self, request: &[u8]) -> Answer {
+        self.write(request).await;
+        self.answer().await.expect("the peer answers")
+    }
+
     /// Like `write`, for peers that may have hung up.
     pub async fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()

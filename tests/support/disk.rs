@@ -10,7 +10,7 @@ use std::{
 
 use redb::{StorageBackend, backends::InMemoryBackend};
 
-/// A disk whose forced writes wait at a gate, and can fail.
+/// A file on a disk whose forced writes wait at a gate, and can fail.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     inner: InMemoryBackend,
@@ -26,6 +26,11 @@ pub(crate) struct Gate {
 }
 
 impl Disk {
+    /// Another file on the same disk.
+    pub(crate) fn file(&self) -> Self {
+        Self { inner: InMemoryBackend::new(), gate: self.gate() }
+    }
+
     /// The gate of this disk, for the test to keep.
     pub(crate) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.gate)

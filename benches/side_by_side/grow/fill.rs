@@ -1,7 +1,6 @@
 //! Records as the gate would have written them, many at a time.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +17,6 @@ use oncegate::{
     store::{EmbeddedStore, RedisOptions, RedisStore, Store, StoreError},
 };
 
-use super::disk::Unforced;
 use crate::{
     Result, interrupt,
     load::{ANSWER, BODY, key},
@@ -35,10 +33,7 @@ pub(super) fn fill(url: &str, count: u64) -> Result<()> {
     runtime.block_on(async {
         match url.strip_prefix("file:") {
             Some(folder) => {
-                // The store makes folder and file as it likes them.
-                drop(EmbeddedStore::open(folder, Arc::new(System))?);
-                let disk = Unforced::open(Path::new(folder))?;
-                write(&EmbeddedStore::with_backend(disk, Arc::new(System))?, url, count).await
+                write(&EmbeddedStore::open(folder, Arc::new(System))?, url, count).await
             }
             None => {
                 // Thousands of operations wait in line here, which no gate lets happen.

@@ -18,7 +18,6 @@ use crate::{
     servers::{Server, Store, gate, redis},
 };
 
-mod disk;
 mod fill;
 pub(crate) mod report;
 

@@ -9,7 +9,7 @@ mod heads;
 mod request;
 mod streams;
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::Response;
 use hyper::{server::conn::http2::Builder, service::service_fn};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::streams::Slot;
 use self::{heads::Heads, streams::Streams};
-use super::pipeline::Pipeline;
+use super::{headers::Peer, link::Limits, pipeline::Pipeline};
 use crate::engine::record::strip_hop_by_hop;
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
@@ -39,20 +39,13 @@ const MAX_HEAD: u32 = 32 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// How long a client may take to hang up after it was told to.
+/// How long a client may take to hang up after it was told to, if it may be idle so long.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// What a connection may cost, beside the limits above.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) head_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-}
 
 /// Serves one connection until it ends, or until nothing is under way after `closing`.
 pub(crate) async fn serve<I>(
     io: I,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     limits: Limits,
     pipeline: Arc<Pipeline>,
     closing: CancellationToken,
@@ -62,15 +55,17 @@ pub(crate) async fn serve<I>(
     let streams = Streams::new();
     let begun = streams.clone();
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&pipeline).handle(request, peer, begun.begin());
+        let exchange = Arc::clone(&pipeline).handle(request, Arc::clone(&peer), begun.begin());
         async move { Ok::<_, Infallible>(presentable(exchange.await)) }
     });
-    // The library's own limits stay: 20 streams that were reset before anybody saw them,
-    // 1024 that were reset for their errors, and a number of CONTINUATION frames that
-    // follows from the length of a head. Beyond them it closes the connection.
+    // The library's own limits stay: 1024 streams that were reset for their errors, and a
+    // number of CONTINUATION frames that follows from the length of a head. Beyond them it
+    // closes the connection. Its limit on streams that were reset before anybody saw them
+    // (20) is raised: a client that gives up all its streams at one moment is no flood.
     let connection = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
         .max_header_list_size(MAX_HEAD)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -89,7 +84,7 @@ pub(crate) async fn serve<I>(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = &mut connection => served,
-                () = streams.quiet_for(FAREWELL) => Ok(()),
+                () = streams.quiet_for(FAREWELL.min(limits.idle_timeout)) => Ok(()),
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 
 use super::{
     super::{http2::Slot, pause::Pause},
-    pool::{Connection, Pool},
+    connection::Connection,
+    pool::Pool,
 };
 use crate::{UpstreamError, engine::problem::Fault};
 
@@ -35,15 +36,21 @@ impl<B> UpstreamBody<B> {
         pause: Pause,
         slot: Option<Slot>,
     ) -> Self {
+        let is_empty = incoming.is_end_stream();
         let mut body = Self { incoming, home: Some(home), pause, _slot: slot };
-        body.go_home_if_complete();
+        if is_empty {
+            body.go_home(&mut Context::from_waker(Waker::noop()));
+        }
         body
     }
 
-    fn go_home_if_complete(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some((pool, connection)) = self.home.take()
-        {
+    /// Gives the connection back. One that has not finished with the exchange, because
+    /// the service answered before it had read all, is closed by its pool.
+    fn go_home(&mut self, cx: &mut Context<'_>) {
+        if let Some((pool, mut connection)) = self.home.take() {
+            if !connection.is_free() {
+                connection.drive(cx);
+            }
             pool.put(connection);
         }
     }
@@ -57,10 +64,20 @@ impl<B> Body for UpstreamBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Self { incoming, home, .. } = &mut *self;
+        let mut frame = Pin::new(&mut *incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some((_, connection)) = home
+        {
+            connection.drive(cx);
+            frame = Pin::new(incoming).poll_frame(cx);
+        }
+        match frame {
             Poll::Ready(Some(Ok(frame))) => {
                 self.pause.end();
-                self.go_home_if_complete();
+                if self.incoming.is_end_stream() {
+                    self.go_home(cx);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -69,9 +86,7 @@ impl<B> Body for UpstreamBody<B> {
                 Poll::Ready(Some(Err(broken)))
             }
             Poll::Ready(None) => {
-                if let Some((pool, connection)) = self.home.take() {
-                    pool.put(connection);
-                }
+                self.go_home(cx);
                 Poll::Ready(None)
             }
             Poll::Pending => self.pause.poll_too_long(cx).map(|()| {

@@ -8,6 +8,7 @@
 //!    that need not have been.
 
 mod body;
+mod connection;
 mod meter;
 mod pool;
 
@@ -30,7 +31,8 @@ use tokio::time::Instant;
 use tower::Service;
 
 pub(crate) use body::UpstreamBody;
-use pool::{Connection, Pool};
+use connection::Connection;
+use pool::Pool;
 
 use super::{headers, http2::Slot, pause::Pause};
 use crate::{
@@ -129,8 +131,7 @@ where
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
             let patience = Instant::now() + limit;
             let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-            let response = connection.sender.try_send_request(request);
-            match tokio::time::timeout_at(patience, response).await {
+            match connection.exchange(request, patience).await {
                 // Nobody asked for another protocol, so nobody could go on with it.
                 Ok(Ok(response))
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switches =>
@@ -138,6 +139,10 @@ where
                     return Err(UpstreamError::sent(Fault::Protocol));
                 }
                 Ok(Ok(mut response)) => {
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        // What follows is no exchange, and nobody's to drive.
+                        connection.hand_over();
+                    }
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
                     let pause = Pause::new(self.settings.response_timeout, deadline);
@@ -182,7 +187,7 @@ where
         let mut failure = None;
         for pool in after.iter().chain(before) {
             while let Some(mut connection) = pool.take(max_idle) {
-                if connection.sender.ready().await.is_ok() {
+                if connection.is_ready(pool.connect_timeout()).await {
                     return Ok((Arc::clone(pool), connection));
                 }
             }

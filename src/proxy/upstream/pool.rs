@@ -1,17 +1,15 @@
 //! Connections to one upstream address, the last used first.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::meter::{Meter, Metered};
+use super::connection::Connection;
 use crate::{
     BoxError, UpstreamError,
     config::{Upstream as Settings, UpstreamUrl},
@@ -36,15 +34,6 @@ struct Idle<B> {
     since: Instant,
 }
 
-/// A connection that carries one exchange at a time.
-#[derive(Debug)]
-pub(crate) struct Connection<B> {
-    pub(crate) sender: SendRequest<B>,
-    pub(crate) meter: Arc<Meter>,
-    /// It has carried an exchange before, so its peer may be about to close it.
-    pub(crate) reused: bool,
-}
-
 impl<B> Pool<B> {
     pub(crate) fn new(url: UpstreamUrl, settings: &Settings) -> Self {
         Self {
@@ -59,6 +48,11 @@ impl<B> Pool<B> {
         &self.url
     }
 
+    /// How long a connection may take.
+    pub(crate) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// The connection that was used last, if that was less than `max_idle` ago.
     pub(crate) fn take(&self, max_idle: Duration) -> Option<Connection<B>> {
         let now = Instant::now();
@@ -71,7 +65,7 @@ impl<B> Pool<B> {
                 idle.clear();
                 return None;
             }
-            if newest.connection.sender.is_closed() {
+            if newest.connection.is_closed() {
                 idle.pop();
                 continue;
             }
@@ -80,8 +74,8 @@ impl<B> Pool<B> {
     }
 
     /// Keeps a connection for the next exchange.
-    pub(crate) fn put(&self, connection: Connection<B>) {
-        if connection.sender.is_closed() {
+    pub(crate) fn put(&self, mut connection: Connection<B>) {
+        if connection.is_closed() || !connection.is_kept() {
             return;
         }
         let now = Instant::now();
@@ -92,7 +86,8 @@ impl<B> Pool<B> {
             .count();
         idle.drain(..expired);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection: Connection { reused: true, ..connection }, since: now });
+            connection.reused = true;
+            idle.push(Idle { connection, since: now });
         }
     }
 
@@ -115,17 +110,9 @@ where
                 self.url, self.connect_timeout
             )));
         };
-        let (io, meter) = Metered::new(stream?);
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .handshake(TokioIo::new(io))
+        Connection::open(stream?)
             .await
-            .map_err(|error| UpstreamError::unsent(Fault::Terminated).because(error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-        });
-        Ok(Connection { sender, meter, reused: false })
+            .map_err(|error| UpstreamError::unsent(Fault::Terminated).because(error))
     }
 
     async fn open(&self) -> Result<TcpStream, UpstreamError> {

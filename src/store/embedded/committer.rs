@@ -1,80 +1,106 @@
-//! The one thread that writes.
+//! The one thread that decides and writes the journal.
 //!
-//! 1. What is queued is done in one transaction, in the order of arrival, up to
+//! 1. What is queued becomes one frame of the journal, in the order of arrival, up to
 //!    [`BATCH`] operations; nobody waits for a batch to fill.
-//! 2. An operation is answered when its transaction has been committed, and the
-//!    commit has been forced to the disk.
-//! 3. A transaction that changes nothing is not committed: what it read was
-//!    committed before.
-//! 4. When a commit fails, nobody knows whether it lasts. Everything after it is
-//!    refused until the file has been opened anew.
+//! 2. An operation is answered when its frame has been forced to the disk.
+//! 3. A batch that changes nothing writes nothing: what it read lasts already.
+//! 4. When a write fails, nobody knows whether it lasts. Everything after it is
+//!    refused until the files have been opened anew.
+//! 5. From time to time what has gathered is handed to the [mover](super::mover), and
+//!    the journal goes on in its other file. One such move is under way at a time; when
+//!    the mover falls behind, batches are delayed, a little at first.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
+    thread,
     time::Duration,
 };
 
-use redb::{Database, Durability};
-
 use super::{
     job::{Done, Job},
-    tables::{Broken, Shelf, unavailable},
+    journal::Journal,
+    mover::Move,
+    recent::{Found, Shared},
+    row::{self, Changes, Row},
+    tables::{Broken, Reader, unavailable},
 };
 use crate::{
-    ambient::Ambient,
+    engine::record::{StoreKey, Timestamp},
     mutants::{Mutant, is_active},
     store::StoreError,
 };
 
-/// The most operations of one transaction.
+/// The most operations of one batch.
 const BATCH: usize = 256;
 
-/// The most bytes of one transaction, so that large responses do not pile up in
-/// memory; the operation that crosses the line still belongs to it.
+/// The most bytes of one batch, so that large responses do not pile up in memory; the
+/// operation that crosses the line still belongs to it.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// How many expired entries every transaction removes, on top of as many as its
-/// operations may have added.
-const SWEEP: usize = 64;
+/// How much gathers before it is moved: the more, the fewer pages of the tables are
+/// written for each change.
+const GATHER: Size = Size { keys: 8192, bytes: 16 << 20 };
 
-/// How long the thread waits for work before it looks for expired entries.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long it gathers at the most, by the store's clock, under load.
+const GATHER_TIME: Duration = Duration::from_millis(500);
 
-/// What the thread and the store's handles share.
-#[derive(Debug, Default)]
-pub(super) struct Condition {
-    /// A commit has failed.
-    pub(super) failed: AtomicBool,
-    /// Commits that were forced to the disk.
-    pub(super) commits: AtomicU64,
+/// How long it is quiet before what has gathered is moved anyway.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// From here on batches are delayed.
+const CROWDED: Size = Size { keys: 32_768, bytes: 32 << 20 };
+
+/// No more than this is kept in memory.
+const FULL: Size = Size { keys: 131_072, bytes: 64 << 20 };
+
+/// The delay of one batch when it is full.
+const DELAY: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy)]
+struct Size {
+    keys: usize,
+    bytes: usize,
 }
 
 /// The thread's own things.
 pub(super) struct Committer {
-    pub(super) database: Arc<Database>,
-    pub(super) ambient: Arc<dyn Ambient>,
+    pub(super) shared: Arc<Shared>,
     pub(super) jobs: Receiver<Job>,
-    pub(super) condition: Arc<Condition>,
+    pub(super) journal: Journal,
+    pub(super) moves: Sender<Move>,
+    /// When the oldest change that has gathered was written.
+    pub(super) since: Option<Timestamp>,
+}
+
+/// One batch while it is decided on.
+pub(super) struct Batch<'s> {
+    shared: &'s Shared,
+    pub(super) now: Timestamp,
+    changes: Changes,
 }
 
 impl Committer {
-    /// Works until the last sender is gone and the queue is empty.
-    pub(super) fn run(self) {
-        let mut idle = IDLE;
+    /// Works until the last sender is gone and the queue is empty, and moves what is left.
+    pub(super) fn run(mut self) {
         loop {
-            let batch = match self.jobs.recv_timeout(idle) {
-                Ok(first) => self.gather(first),
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let full = SWEEP + 2 * batch.len();
-            let swept = self.work(batch);
-            // More has expired than one transaction removes: go on as soon as nobody waits.
-            idle = if swept == full { Duration::ZERO } else { IDLE };
+            match self.jobs.recv_timeout(QUIET) {
+                Ok(first) => {
+                    let batch = self.gather(first);
+                    self.work(batch);
+                    self.move_on(false);
+                    self.slow_down();
+                }
+                Err(RecvTimeoutError::Timeout) => self.move_on(true),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        while !self.shared.failed.load(Relaxed) && self.since.is_some() {
+            self.move_on(true);
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -93,61 +119,135 @@ impl Committer {
         batch
     }
 
-    /// Does a batch in one transaction and answers it. Returns how many expired
-    /// entries were removed.
-    fn work(&self, batch: Vec<Job>) -> usize {
-        let mut done = Vec::with_capacity(batch.len());
-        let mut waiting = batch.into_iter();
-        let result = if self.condition.failed.load(Relaxed) {
-            Err(StoreError::failed())
-        } else {
-            self.transaction(&mut waiting, &mut done).map_err(|error| {
-                tracing::error!(%error, "the embedded store could not write");
-                unavailable("the embedded store could not write", error)
-            })
-        };
+    /// Does a batch and answers it.
+    fn work(&mut self, jobs: Vec<Job>) {
+        let mut done = Vec::with_capacity(jobs.len());
+        let mut waiting = jobs.into_iter();
+        let result = self.shared.check().and_then(|()| self.commit(&mut waiting, &mut done));
         match result {
-            Ok(swept) => {
-                done.into_iter().for_each(Done::answer);
-                swept
-            }
+            Ok(()) => done.into_iter().for_each(Done::answer),
             Err(error) => {
                 done.into_iter().for_each(|done| done.refuse(error.repeated()));
                 waiting.for_each(|job| job.refuse(error.repeated()));
-                0
             }
         }
     }
 
-    fn transaction(
-        &self,
-        batch: &mut impl Iterator<Item = Job>,
+    fn commit(
+        &mut self,
+        jobs: &mut impl Iterator<Item = Job>,
         done: &mut Vec<Done>,
-    ) -> Result<usize, Broken> {
-        let now = self.ambient.now();
-        let mut transaction = self.database.begin_write().map_err(|e| Box::new(e.into()))?;
-        let durability = match is_active(Mutant::AcknowledgeUnsynced) {
-            true => Durability::None,
-            false => Durability::Immediate,
+    ) -> Result<(), StoreError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "the embedded store could not write");
+            unavailable("the embedded store could not write", error)
         };
-        transaction.set_durability(durability).map_err(|e| Box::new(e.into()))?;
-        transaction.set_quick_repair(true);
-        let mut shelf = Shelf::open(&transaction)?;
-        let mut changes = 0;
-        for job in batch.by_ref() {
-            changes += usize::from(job.run(&mut shelf, now, done)?);
+        let now = self.shared.ambient.now();
+        let mut batch = Batch { shared: &self.shared, now, changes: Changes::new() };
+        for job in jobs {
+            job.run(&mut batch, done).map_err(|error| failed(&error))?;
         }
-        let swept = shelf.sweep(now, SWEEP + 2 * done.len())?;
-        drop(shelf);
-        if changes + swept == 0 {
-            transaction.abort().map_err(|e| Box::new(e.into()))?;
-            return Ok(0);
+        let changes = batch.changes;
+        if changes.is_empty() {
+            return Ok(());
         }
-        if let Err(error) = transaction.commit() {
-            self.condition.failed.store(true, Relaxed);
-            return Err(Box::new(error.into()));
+        let force = !is_active(Mutant::AcknowledgeUnsynced);
+        let written = self.journal.append(&row::encode(&changes), force).map_err(|error| {
+            self.shared.failed.store(true, Relaxed);
+            failed(&error)
+        })?;
+        self.shared.commits.fetch_add(1, Relaxed);
+        self.since.get_or_insert(now);
+        let mut recent = self.shared.recent_mut();
+        recent.weight += written;
+        recent.growing.extend(changes);
+        Ok(())
+    }
+
+    /// Hands over what has gathered, if it is time and the last move has ended.
+    fn move_on(&mut self, quiet: bool) {
+        let Some(since) = self.since else { return };
+        let recent = self.shared.recent();
+        let old = self.shared.ambient.now() >= since.after(GATHER_TIME);
+        let enough = recent.growing.len() >= GATHER.keys || recent.weight >= GATHER.bytes;
+        if recent.moving.is_some() || !(quiet || old || enough) {
+            return;
         }
-        self.condition.commits.fetch_add(1, Relaxed);
-        Ok(swept)
+        drop(recent);
+        let mut recent = self.shared.recent_mut();
+        let changes = Arc::new(std::mem::take(&mut recent.growing));
+        recent.moving = Some(Arc::clone(&changes));
+        recent.weight = 0;
+        drop(recent);
+        self.since = None;
+        let last = self.journal.last();
+        self.journal.turn_over();
+        // A mover that is gone has panicked; then these changes stay where they are.
+        let _ = self.moves.send(Move { changes, last });
+    }
+
+    /// Lets the mover catch up.
+    fn slow_down(&mut self) {
+        let crowded = self.crowded();
+        if crowded > 0.0 {
+            thread::sleep(DELAY.mul_f64(crowded.min(1.0)));
+        }
+        while self.crowded() >= 1.0 && !self.shared.failed.load(Relaxed) {
+            self.move_on(false);
+            thread::sleep(DELAY);
+        }
+    }
+
+    /// 0: there is room; 1 and more: there is none.
+    fn crowded(&self) -> f64 {
+        let share =
+            |is: usize, from: usize, to: usize| is.saturating_sub(from) as f64 / (to - from) as f64;
+        let recent = self.shared.recent();
+        let keys = share(recent.growing.len(), CROWDED.keys, FULL.keys);
+        keys.max(share(recent.weight, CROWDED.bytes, FULL.bytes))
+    }
+}
+
+impl Batch<'_> {
+    /// What `key` holds by now, expired or not; its response may be left out.
+    pub(super) fn bare(&self, key: &StoreKey) -> Result<Option<Arc<Row>>, Broken> {
+        self.look(key, |tables| tables.bare(key))
+    }
+
+    /// What `key` holds by now, expired or not. `found` is what a look before the
+    /// batch found.
+    pub(super) fn row(&self, key: &StoreKey, found: &Found) -> Result<Option<Arc<Row>>, Broken> {
+        if let Some(row) = self.changes.get(key) {
+            return Ok(row.clone());
+        }
+        let recent = self.shared.recent();
+        let still = recent.get(key).is_none() && recent.moved == found.as_of;
+        drop(recent);
+        if still && found.row.is_none() {
+            return Ok(None);
+        }
+        self.look(key, |tables| tables.row(key))
+    }
+
+    /// Decides what `key` holds from now on.
+    pub(super) fn put(&mut self, key: StoreKey, row: Option<Row>) {
+        self.changes.insert(key, row.map(Arc::new));
+    }
+
+    fn look(
+        &self,
+        key: &StoreKey,
+        read: impl FnOnce(&Reader) -> Result<Option<Row>, Broken>,
+    ) -> Result<Option<Arc<Row>>, Broken> {
+        if let Some(row) = self.changes.get(key) {
+            return Ok(row.clone());
+        }
+        let recent = self.shared.recent();
+        if let Some(row) = recent.get(key) {
+            return Ok(row.clone());
+        }
+        let tables = Arc::clone(&recent.tables);
+        drop(recent);
+        Ok(read(&tables)?.map(Arc::new))
     }
 }

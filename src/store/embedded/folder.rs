@@ -1,12 +1,14 @@
 //! The data folder on the disk.
 
-#[cfg(unix)]
-use std::fs::File;
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+};
 
-use redb::DatabaseError;
+use redb::{DatabaseError, backends::FileBackend};
 
-use super::tables::unavailable;
+use super::{journal::File, tables::unavailable};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Why the file cannot be used, in one line.
@@ -46,13 +48,19 @@ pub(super) fn create(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// Makes the name of a new file last, as far as the system can.
+/// Opens a file of the journal, and creates it if need be.
+pub(super) fn journal(file: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
+    Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+}
+
+/// Makes the names of new files last, as far as the system can.
 #[cfg(unix)]
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()?;
+    fs::File::open(folder)?.sync_all()?;
     // Somebody else's folder need not be readable; most file systems keep the name anyway.
     let parent = folder.canonicalize()?.parent().map(Path::to_path_buf);
-    let _ = parent.map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+    let _ = parent.map(|parent| fs::File::open(parent).and_then(|parent| parent.sync_all()));
     Ok(())
 }
 

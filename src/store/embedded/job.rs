@@ -2,12 +2,17 @@
 
 use tokio::sync::oneshot;
 
-use super::tables::{Broken, Decoded, Shelf};
+use super::{
+    committer::Batch,
+    recent::Found,
+    row::{Decoded, Row},
+    tables::Broken,
+};
 use crate::{
     engine::{
         codec::Encoded,
         policy::Keep,
-        record::{Fence, Record, StoreKey, Timestamp},
+        record::{Fence, Record, StoreKey},
     },
     store::{Claimed, StoreError, Write},
 };
@@ -20,6 +25,8 @@ pub(super) enum Job {
         fence: Fence,
         new: Encoded,
         keep: Keep,
+        /// What the caller saw before he asked.
+        found: Found,
         reply: Reply<Claimed>,
     },
     Swap {
@@ -60,49 +67,43 @@ impl Job {
         }
     }
 
-    /// Does the operation. Says whether it changed anything.
+    /// Does the operation.
     ///
-    /// When the file is broken the caller's reply is dropped with the job, which he
+    /// When the tables are broken the caller's reply is dropped with the job, which he
     /// reads as an error.
-    pub(super) fn run(
-        self,
-        shelf: &mut Shelf<'_>,
-        now: Timestamp,
-        done: &mut Vec<Done>,
-    ) -> Result<bool, Broken> {
+    pub(super) fn run(self, batch: &mut Batch<'_>, done: &mut Vec<Done>) -> Result<(), Broken> {
+        let now = batch.now;
         match self {
-            Self::Claim { key, fence, new, keep, reply } => {
-                let held = shelf.read(&key, now)?;
-                let absent = held == Ok(None);
-                if absent {
-                    shelf.write(&key, &new, keep, now)?;
+            Self::Claim { key, fence, new, keep, found, reply } => {
+                let row = batch.row(&key, &found)?;
+                let held = row.map_or(Ok(None), |row| row.record(now));
+                if held == Ok(None) {
+                    batch.put(key, Some(Row::new(new, keep, now)));
                 }
                 done.push(Done::Claim(reply, claimed(held, fence)));
-                Ok(absent)
             }
             Self::Swap { key, expect, fence, new, keep, reply } => {
-                let held = shelf.fence(&key, now)?;
+                let held = batch.bare(&key)?.map_or(Ok(None), |row| row.fence(now));
                 let admits = |held| expect.admits(held) || fence.admits(held);
                 let result = held.map(|held| held.is_some_and(admits));
-                let applied = result == Ok(true);
-                if applied {
-                    shelf.write(&key, &new, keep, now)?;
+                if result == Ok(true) {
+                    batch.put(key, Some(Row::new(new, keep, now)));
                 }
                 done.push(Done::Write(reply, written(result)));
-                Ok(applied)
             }
             Self::Remove { key, expect, reply } => {
-                let held = shelf.fence(&key, now)?;
+                let row = batch.bare(&key)?;
+                let there = row.is_some();
+                let held = row.map_or(Ok(None), |row| row.fence(now));
                 let result = held.map(|held| held.is_none_or(|held| expect.admits(held)));
-                let changed = result == Ok(true) && shelf.forget(&key)?;
+                if there && result == Ok(true) {
+                    batch.put(key, None);
+                }
                 done.push(Done::Write(reply, written(result)));
-                Ok(changed)
             }
-            Self::Ping { reply } => {
-                done.push(Done::Ping(reply));
-                Ok(false)
-            }
+            Self::Ping { reply } => done.push(Done::Ping(reply)),
         }
+        Ok(())
     }
 
     pub(super) fn refuse(self, error: StoreError) {

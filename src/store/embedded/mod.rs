@@ -1,8 +1,16 @@
-//! Records in a file of this machine: durable, for one process.
+//! Records in files of this machine: durable, for one process.
 //!
-//! A data folder holds one redb database. Reads go through transactions of their
-//! own; all writes go through [one thread](committer), which does what has queued
-//! up in one transaction and one forced write to the disk.
+//! A data folder holds a redb database, the tables, and two files of a journal.
+//!
+//! 1. One thread, the [committer], decides all writes, makes one [frame](journal) of
+//!    what has queued up, and answers when the frame was forced to the disk: one
+//!    small write in a row, however many records there are.
+//! 2. What was forced is found in [memory](recent) until another thread, the
+//!    [mover], has put thousands of changes into the [tables] in one transaction.
+//!    It removes what has expired, too. Nobody waits for it.
+//! 3. Opening the folder puts what the journal holds into the tables first.
+//!
+//! Reads look into memory first, then into the tables as they were committed last.
 
 use std::{
     path::Path,
@@ -16,14 +24,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::{Database, StorageBackend};
 use tokio::sync::oneshot;
 
 use self::{
-    committer::{Committer, Condition},
+    committer::Committer,
     folder::not_opened,
     job::{Job, Reply},
-    tables::unavailable,
+    journal::{File, Journal},
+    mover::Mover,
+    recent::Shared,
+    row::Changes,
+    tables::{Broken, unavailable},
 };
 use super::{Claimed, Cursor, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::{
@@ -38,10 +50,17 @@ use crate::{
 mod committer;
 mod folder;
 mod job;
+mod journal;
+mod mover;
+mod recent;
+mod row;
 mod tables;
 
 /// The database in the data folder.
 const FILE: &str = "records.redb";
+
+/// The files of the journal beside it.
+const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
 
 /// The memory for pages of the file. Records that are read again soon are in the
 /// cache of done records anyway, and the rest in that of the operating system.
@@ -57,12 +76,11 @@ const CACHE: usize = 16 << 20;
 /// Dropping the store finishes what was queued and blocks until that is done.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    database: Arc<Database>,
-    ambient: Arc<dyn Ambient>,
-    condition: Arc<Condition>,
+    shared: Arc<Shared>,
     /// `None` only while the store is being dropped.
     jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    /// The committer and the mover, in this order.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl EmbeddedStore {
@@ -84,73 +102,84 @@ impl EmbeddedStore {
             .set_cache_size(CACHE)
             .create(&file)
             .map_err(|error| not_opened(&file, error))?;
-        // The name of a new file lasts only when its folder has been written too.
+        let open = |name: &str| folder::journal(&path.join(name));
+        let journal = open(JOURNAL[0]).and_then(|first| Ok([first, open(JOURNAL[1])?]));
+        let journal =
+            journal.map_err(|error| unavailable(&what("cannot open a file in"), error))?;
+        // The names of new files last only when their folder has been written too.
         folder::sync(path).map_err(|error| unavailable(&what("cannot write"), error))?;
-        Self::start(database, &file.display().to_string(), ambient)
+        Self::start(database, journal, &file.display().to_string(), ambient)
     }
 
     /// A store over any storage that redb can use, for instance one of a test that
-    /// cuts the power. Blocks.
+    /// cuts the power: for the tables, and for the two files of the journal. Blocks.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn with_backend(
-        backend: impl StorageBackend,
+    pub fn with_backends(
+        tables: impl StorageBackend,
+        journal: [impl StorageBackend; 2],
         ambient: Arc<dyn Ambient>,
     ) -> Result<Self, StoreError> {
         let database = Database::builder()
             .set_cache_size(CACHE)
-            .create_with_backend(backend)
+            .create_with_backend(tables)
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
-        Self::start(database, "a custom backend", ambient)
+        let journal = journal.map(|file| Box::new(file) as File);
+        Self::start(database, journal, "a custom backend", ambient)
     }
 
-    /// How many transactions were forced to the disk since the store was opened.
-    /// Under load they are far fewer than the operations.
+    /// How many times the journal was forced to the disk since the store was opened.
+    /// Under load this is far less than the operations.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.condition.commits.load(Relaxed)
+        self.shared.commits.load(Relaxed)
     }
 
-    /// The number of records, expired ones that were not swept yet included.
+    /// The number of records, expired ones that were not removed yet included.
     ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`] when the file cannot be read.
     pub fn count(&self) -> Result<u64, StoreError> {
-        tables::count(&self.reader()?).map_err(unreadable)
+        self.shared.check()?;
+        self.shared.count().map_err(unreadable)
     }
 
     fn start(
         database: Database,
+        files: [File; 2],
         name: &str,
         ambient: Arc<dyn Ambient>,
     ) -> Result<Self, StoreError> {
-        let format = tables::prepare(&database)
+        let (format, moved) = tables::prepare(&database)
             .map_err(|error| unavailable(&format!("store.url: cannot prepare {name}"), error))?;
         if format != tables::FORMAT {
             return Err(StoreError::new(
                 StoreErrorKind::Misconfigured,
                 format!(
-                    "store.url: {name} has format {format}, this program reads format {}; \
+                    "store.url: {name} has format {format}, this program reads formats up to {}; \
                      use the version of oncegate that wrote it, or another folder",
                     tables::FORMAT
                 ),
             ));
         }
-        let database = Arc::new(database);
-        let condition = Arc::new(Condition::default());
+        let last = catch_up(&database, &files, moved, name, &*ambient)?;
+        let shared = Arc::new(Shared::new(database, ambient).map_err(unreadable)?);
         let (jobs, queue) = mpsc::channel();
+        let (moves, moving) = mpsc::channel();
         let committer = Committer {
-            database: Arc::clone(&database),
-            ambient: Arc::clone(&ambient),
+            shared: Arc::clone(&shared),
             jobs: queue,
-            condition: Arc::clone(&condition),
+            journal: Journal::new(files, last),
+            moves,
+            since: None,
         };
-        let thread = thread::Builder::new()
-            .name("oncegate-commit".to_owned())
-            .spawn(|| committer.run())
-            .map_err(|error| unavailable("the embedded store cannot start its thread", error))?;
-        Ok(Self { database, ambient, condition, jobs: Some(jobs), thread: Some(thread) })
+        let mover = Mover { shared: Arc::clone(&shared), moves: moving };
+        let threads = [
+            spawn("oncegate-commit", || committer.run())?,
+            spawn("oncegate-tables", || mover.run())?,
+        ];
+        Ok(Self { shared, jobs: Some(jobs), threads: threads.into() })
     }
 
     /// Hands an operation to the committer and waits for its answer.
@@ -162,20 +191,55 @@ impl EmbeddedStore {
         }
         answer.await.unwrap_or_else(|_| Err(StoreError::failed()))
     }
+}
 
-    fn reader(&self) -> Result<redb::ReadTransaction, StoreError> {
-        if self.condition.failed.load(Relaxed) {
-            return Err(StoreError::failed());
-        }
-        self.database.begin_read().map_err(unreadable)
+/// Puts what the journal holds after frame `moved` into the tables, and returns the
+/// number of its last frame.
+fn catch_up(
+    database: &Database,
+    files: &[File; 2],
+    moved: u64,
+    name: &str,
+    ambient: &dyn Ambient,
+) -> Result<u64, StoreError> {
+    let damaged = |what| {
+        StoreError::new(
+            StoreErrorKind::Corrupt,
+            format!("store.url: the journal beside {name} {what}"),
+        )
+    };
+    if moved == 0 {
+        journal::create(files)
+            .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?;
     }
+    let frames = journal::read(files, moved)
+        .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?
+        .ok_or_else(|| damaged("does not belong to it"))?;
+    let Some(last) = frames.last().map(|frame| frame.number) else { return Ok(moved) };
+    let mut changes = Changes::new();
+    for frame in frames {
+        row::decode_into(frame.changes, &mut changes).ok_or_else(|| damaged("is damaged"))?;
+    }
+    tracing::info!(records = changes.len(), "the last run's journal is moved into the tables");
+    tables::store(database, &changes, last, ambient.now(), 0)
+        .map_err(|error| unavailable(&format!("store.url: cannot write {name}"), error))?;
+    Ok(last)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| unavailable("the embedded store cannot start its threads", error))
 }
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the embedded store's thread had panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the embedded store had panicked");
+            }
         }
     }
 }
@@ -188,14 +252,18 @@ impl Store for EmbeddedStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Claimed, StoreError> {
+        self.shared.check()?;
         let (key, fence) = (*key, record.fence());
-        // What is there was committed; only an absent key needs the committer's word.
-        let held = tables::read(&self.reader()?, &key, self.ambient.now()).map_err(unreadable)?;
-        if held != Ok(None) {
-            return job::claimed(held, fence);
+        // What is there lasts; only an absent key needs the committer's word.
+        let found = self.shared.find(&key).map_err(unreadable)?;
+        if let Some(row) = &found.row {
+            let held = row.record(self.shared.ambient.now());
+            if held != Ok(None) {
+                return job::claimed(held, fence);
+            }
         }
         let new = codec::encode(record, keep.record);
-        self.ask(|reply| Job::Claim { key, fence, new, keep, reply }).await
+        self.ask(|reply| Job::Claim { key, fence, new, keep, found, reply }).await
     }
 
     async fn swap(
@@ -215,24 +283,29 @@ impl Store for EmbeddedStore {
     }
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
-        let held = tables::read(&self.reader()?, key, self.ambient.now()).map_err(unreadable)?;
-        Ok(held?)
+        self.shared.check()?;
+        let row = self.shared.find(key).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.record(self.shared.ambient.now()))?)
     }
 
     async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
-        let age = tables::age(&self.reader()?, key, self.ambient.now()).map_err(unreadable)?;
-        Ok(age?)
+        self.shared.check()?;
+        let row = self.shared.find(key).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.age(self.shared.ambient.now()))?)
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.shared.check()?;
         let after = cursor.and_then(|cursor| StoreKey::from_hex(&cursor.0));
-        let limit = limit.max(1);
-        let records = tables::list(&self.reader()?, after, limit, self.ambient.now());
-        let records = records.map_err(unreadable)??;
-        let next = (records.len() == limit)
-            .then(|| records.last().map(|(key, _)| Cursor(key.to_string())))
-            .flatten();
-        Ok(Page { records, next })
+        let (rows, end) = self.shared.list(after, limit.max(1)).map_err(unreadable)?;
+        let now = self.shared.ambient.now();
+        let mut records = Vec::with_capacity(rows.len());
+        for (key, row) in rows {
+            if let Some(summary) = row.map_or(Ok(None), |row| row.summary(now))? {
+                records.push((key, summary));
+            }
+        }
+        Ok(Page { records, next: end.map(|key| Cursor(key.to_string())) })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -256,6 +329,6 @@ impl StoreError {
     }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
+fn unreadable(error: Broken) -> StoreError {
     unavailable("the embedded store cannot read", error)
 }

@@ -1,6 +1,7 @@
 //! The connection, and what happens when it breaks.
 //!
-//! 1. One connection carries all operations of the process, pipelined.
+//! 1. One connection for each runtime carries all its operations, pipelined: an
+//!    operation never wakes another thread.
 //! 2. It is made by the first operation that needs it. While one operation
 //!    connects the others wait for its outcome; after a failure everybody is
 //!    refused at once for [`PAUSE`], so that a server that comes back is not
@@ -14,7 +15,10 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +26,10 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline,
     RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection, io::tcp,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime,
+    time::{Instant, timeout},
+};
 
 use super::{RedisOptions, guard::Guard, verify};
 use crate::{
@@ -56,16 +63,17 @@ pub(super) struct Link {
     guard: Guard,
     peer: String,
     reply_within: Duration,
-    current: Mutex<Current>,
+    /// The connections by their runtimes, which are few.
+    current: Mutex<Vec<(runtime::Id, Current)>>,
+    /// Counts connections, so that a failure takes away only the one it happened on.
+    number: AtomicU64,
     /// Held while connecting; the failure of the last attempt, if it was one.
     connecting: tokio::sync::Mutex<Option<Failure>>,
 }
 
-#[derive(Default)]
 struct Current {
-    /// Counts connections, so that a failure takes away only the one it happened on.
     number: u64,
-    connection: Option<MultiplexedConnection>,
+    connection: MultiplexedConnection,
 }
 
 struct Failure {
@@ -88,6 +96,7 @@ impl Link {
             peer,
             reply_within: options.reply_timeout,
             current: Mutex::default(),
+            number: AtomicU64::new(0),
             connecting: tokio::sync::Mutex::default(),
         })
     }
@@ -157,10 +166,13 @@ impl Link {
         match self.connect().await {
             Ok(connection) => {
                 *failure = None;
-                let mut current = self.current();
-                current.number += 1;
-                current.connection = Some(connection.clone());
-                Ok((current.number, connection))
+                let number = self.number.fetch_add(1, Ordering::Relaxed);
+                let current = Current { number, connection: connection.clone() };
+                let here = runtime::Handle::current().id();
+                let mut all = self.current();
+                all.retain(|(runtime, _)| *runtime != here);
+                all.push((here, current));
+                Ok((number, connection))
             }
             Err(error) => {
                 tracing::warn!(peer = self.peer, %error, "cannot connect to Redis");
@@ -178,18 +190,22 @@ impl Link {
     }
 
     fn live(&self) -> Option<(u64, MultiplexedConnection)> {
-        let current = self.current();
-        current.connection.clone().map(|connection| (current.number, connection))
+        let here = runtime::Handle::current().id();
+        let all = self.current();
+        let (_, current) = all.iter().find(|(runtime, _)| *runtime == here)?;
+        Some((current.number, current.connection.clone()))
     }
 
     fn discard(&self, number: u64) {
-        let mut current = self.current();
-        if current.number == number && current.connection.take().is_some() {
+        let mut all = self.current();
+        let before = all.len();
+        all.retain(|(_, current)| current.number != number);
+        if all.len() < before {
             tracing::warn!(peer = self.peer, "gave up a connection to Redis");
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
+    fn current(&self) -> MutexGuard<'_, Vec<(runtime::Id, Current)>> {
         // Nothing that runs under the lock can panic half way.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

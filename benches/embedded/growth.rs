@@ -1,0 +1,116 @@
+//! What a claim costs as records grow.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use oncegate::{
+    ambient::System,
+    store::{EmbeddedStore, Store},
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{Failure, sample};
+
+/// Claims per second while they are timed.
+const RATE: u64 = 4000;
+const TIME: Duration = Duration::from_secs(20);
+const CLAIMANTS: u64 = 64;
+const FILLERS: u64 = 1024;
+
+/// Prints a line for each size.
+pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
+    println!(
+        "{:>10} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9} {:>8}",
+        "records", "fill/s", "file MiB", "rate/s", "CPU/claim", "p50", "p99", "p99.9", "longest"
+    );
+    for size in sizes {
+        line(size.parse()?).await?;
+    }
+    Ok(())
+}
+
+async fn line(size: u64) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let store = Arc::new(EmbeddedStore::open(folder.path(), Arc::new(System))?);
+    let begun = Instant::now();
+    let fillers = (0..FILLERS).map(|filler| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for number in (filler..size).step_by(FILLERS as usize) {
+                claim(&store, number).await?;
+            }
+            Ok::<(), Failure>(())
+        })
+    });
+    for filler in fillers.collect::<Vec<_>>() {
+        filler.await??;
+    }
+    let filled = size as f64 / begun.elapsed().as_secs_f64();
+    let bytes = bytes_in(folder.path())?;
+    // What the fill has left for later is done.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let (begun, cpu) = (Instant::now(), cpu());
+    let next = Arc::new(AtomicU64::new(0));
+    let claimants = (0..CLAIMANTS).map(|_| {
+        let (store, next) = (Arc::clone(&store), Arc::clone(&next));
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                let due = begun + Duration::from_nanos(number * 1_000_000_000 / RATE);
+                if due > begun + TIME {
+                    return Ok::<_, Failure>(times);
+                }
+                tokio::time::sleep_until(due.into()).await;
+                let begun = Instant::now();
+                claim(&store, size + number).await?;
+                times.push(begun.elapsed());
+            }
+        })
+    });
+    let mut times = Vec::new();
+    for claimant in claimants.collect::<Vec<_>>() {
+        times.append(&mut claimant.await??);
+    }
+    let (cpu, took) = (self::cpu() - cpu, begun.elapsed());
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    println!(
+        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>10.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?}",
+        bytes >> 20,
+        times.len() as f64 / took.as_secs_f64(),
+        cpu / times.len() as u32,
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+    );
+    Ok(())
+}
+
+async fn claim(store: &EmbeddedStore, number: u64) -> Result<(), Failure> {
+    let record = sample::pending(sample::fence());
+    store.claim(&sample::key(number), &record, sample::KEEP).await?;
+    Ok(())
+}
+
+fn bytes_in(folder: &Path) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder)? {
+        bytes += file?.metadata()?.len();
+    }
+    Ok(bytes)
+}
+
+/// The time that all threads of this process have computed.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

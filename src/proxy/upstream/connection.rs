@@ -1,0 +1,143 @@
+//! A connection to an upstream, which carries one exchange at a time.
+//!
+//! The exchange drives its connection itself: nothing is handed from task to task on
+//! the way of a small request. A body that is large, or of unknown length, may have
+//! to flow while nobody asks for the response, so its connection gets a task.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1::SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    super::pause::Timer,
+    meter::{Meter, Metered},
+};
+use crate::BoxError;
+
+/// A request body up to this length fits the buffers of a socket.
+const SMALL: u64 = 64 << 10;
+
+/// What reads and writes. Its type has no name outside the HTTP library.
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// A connection.
+pub(crate) struct Connection<B> {
+    sender: SendRequest<B>,
+    /// `None` when it runs in a task, or has ended.
+    driver: Option<Driver>,
+    pub(crate) meter: Arc<Meter>,
+    /// It has carried an exchange before, so its peer may be about to close it.
+    pub(crate) reused: bool,
+    /// Kept from exchange to exchange, since most of them never need it.
+    timer: Timer,
+}
+
+/// The exchange took longer than it may.
+pub(crate) struct TooLate;
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Speaks HTTP/1.1 on a new connection.
+    pub(crate) async fn open(stream: TcpStream) -> hyper::Result<Self> {
+        let (io, meter) = Metered::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await?;
+        let driver: Driver = Box::pin(connection.with_upgrades());
+        Ok(Self { sender, driver: Some(driver), meter, reused: false, timer: Timer::default() })
+    }
+
+    /// Whether it can carry an exchange. One that is still busy with the last one is
+    /// waited for if a task does that.
+    pub(crate) async fn is_ready(&mut self, limit: Duration) -> bool {
+        if self.driver.is_none() {
+            return matches!(tokio::time::timeout(limit, self.sender.ready()).await, Ok(Ok(())));
+        }
+        // Whether the peer has closed it meanwhile is seen before anything is sent: the
+        // library reads before it writes, and gives the request back.
+        self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the head of its response, `until` then.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<B>,
+        until: Instant,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<B>>>, TooLate> {
+        let is_small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL);
+        if !is_small {
+            self.hand_over();
+        }
+        let mut response = std::pin::pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            self.drive(cx);
+            match response.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
+                Poll::Pending => self.timer.poll_until(until, cx).map(|()| Err(TooLate)),
+            }
+        })
+        .await
+    }
+}
+
+impl<B> Connection<B> {
+    /// Whether the peer has closed it, as far as is known without looking.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it could carry an exchange at once, as far as is known.
+    pub(crate) fn is_free(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Whether it will be free: now, or as soon as its task has seen the end.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.driver.is_none() || self.is_free()
+    }
+
+    /// Goes on with what is under way.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && let Poll::Ready(ended) = driver.as_mut().poll(cx)
+        {
+            log(ended);
+            self.driver = None;
+        }
+    }
+
+    /// Gives the connection a task of its own, for as long as it lasts.
+    pub(crate) fn hand_over(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            tokio::spawn(async move { log(driver.await) });
+        }
+    }
+}
+
+fn log(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an upstream connection ended");
+    }
+}
+
+impl<B> std::fmt::Debug for Connection<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("reused", &self.reused).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! The thread that works on the tables: what the journal holds is moved into them, and
+//! what has expired is removed.
+//!
+//! Nobody waits for it: a claim is answered when the journal has it. It removes in
+//! small steps with pauses, so that the claims' forced writes find the disk free, and
+//! with every move as many as the move may have added.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    recent::Shared,
+    row::Changes,
+    tables::{self, Broken, Reader},
+};
+
+/// The most expired entries that one step removes.
+const SWEEP: usize = 512;
+
+/// How long one step looks for more to remove.
+const SWEEP_TIME: Duration = Duration::from_millis(5);
+
+/// How long the thread waits for work before it looks for expired entries.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Changes that are to be moved.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub(super) changes: Arc<Changes>,
+    /// The last frame of the journal that is in them.
+    pub(super) last: u64,
+}
+
+/// The thread's own things.
+pub(super) struct Mover {
+    pub(super) shared: Arc<Shared>,
+    pub(super) moves: Receiver<Move>,
+}
+
+impl Mover {
+    /// Works until the committer is gone and everything was moved.
+    pub(super) fn run(self) {
+        let _panic = Fuse(&self.shared);
+        let mut pause = IDLE;
+        loop {
+            let work = match self.moves.recv_timeout(pause) {
+                Ok(next) => Some(next),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if self.shared.failed.load(Relaxed) {
+                continue;
+            }
+            pause = self.step(work).unwrap_or_else(|error| {
+                tracing::error!(%error, "the embedded store could not write its tables");
+                // What was acknowledged is in the journal, which is read when the file is opened.
+                self.shared.failed.store(true, Relaxed);
+                IDLE
+            });
+        }
+    }
+
+    /// Returns for how long there is nothing to do.
+    fn step(&self, work: Option<Move>) -> Result<Duration, Broken> {
+        let (begun, now) = (Instant::now(), self.shared.ambient.now());
+        if let Some(Move { changes, last }) = work {
+            let sweep = SWEEP + 2 * changes.len();
+            let swept = tables::store(&self.shared.database, &changes, last, now, sweep)?;
+            let tables = Arc::new(Reader::open(&self.shared.database)?);
+            let mut recent = self.shared.recent_mut();
+            let moved = (recent.moving.take(), mem::replace(&mut recent.tables, tables));
+            recent.moved += 1;
+            drop(recent);
+            // To free thousands of rows takes a while, and nobody need wait for it.
+            drop((moved, changes));
+            return Ok(if swept == sweep { Duration::ZERO } else { IDLE });
+        }
+        if !tables::is_due(&self.shared.database, now)? {
+            return Ok(IDLE);
+        }
+        if tables::sweep(&self.shared.database, now, SWEEP, SWEEP_TIME)? == 0 {
+            return Ok(IDLE);
+        }
+        // The pages that were left can be used again when nobody looks at them any more.
+        let tables = Arc::new(Reader::open(&self.shared.database)?);
+        let before = mem::replace(&mut self.shared.recent_mut().tables, tables);
+        drop(before);
+        // Half of the time is left to others.
+        Ok(begun.elapsed())
+    }
+}
+
+/// Says so when the thread panics: otherwise others would wait for it.
+struct Fuse<'s>(&'s Shared);
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.failed.store(true, Relaxed);
+        }
+    }
+}
