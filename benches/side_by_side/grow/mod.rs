@@ -1,0 +1,141 @@
+//! What a request costs when there are many records already: `--grow`.
+//!
+//! Each number of records gets a store of its own, filled through the library's `Store`
+//! trait before the gate is started on it: every record is a claim and a swap, exactly as
+//! the gate writes them. Then the gate does first requests, and replays across all of the
+//! records with its cache off, so that the store has to find them. Sizes take turns.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::{
+    Result,
+    load::{Keys, Load, Request},
+    measure::{Cost, Subject, Wait},
+    process::{Process, folder},
+    rows::Work,
+    servers::{Server, Store, gate, redis},
+};
+
+mod fill;
+pub(crate) mod report;
+
+/// Fewer records than this are filled in again for each run, since the run itself adds as
+/// many.
+const SMALL: u64 = 200_000;
+const CONNECTIONS: usize = 32;
+
+/// One line of the result.
+pub(crate) struct Line {
+    pub(crate) store: Store,
+    pub(crate) records: u64,
+    pub(crate) work: Work,
+    pub(crate) costs: Vec<Cost>,
+    pub(crate) waits: Vec<Wait>,
+}
+
+/// Records that outlive the gates that are started on them.
+struct Filled {
+    store: Store,
+    records: u64,
+    url: String,
+    redis: Option<Rc<Process>>,
+    /// How many keys beyond the records were used.
+    used: u64,
+    _folder: TempDir,
+}
+
+pub(crate) fn measure(
+    sizes: &[u64],
+    backend: SocketAddr,
+    duration: Duration,
+    runs: usize,
+) -> Result<Vec<Line>> {
+    let mut filled = Vec::new();
+    for store in [Store::Redis, Store::Embedded] {
+        for &records in sizes {
+            filled.push(Filled::new(store, records)?);
+        }
+    }
+    let mut lines: Vec<Line> = filled
+        .iter()
+        .flat_map(|filled| [Work::First, Work::Replay].map(|work| filled.line(work)))
+        .collect();
+    for run in 1..=runs {
+        for (index, filled) in filled.iter_mut().enumerate() {
+            if run > 1 && filled.records < SMALL {
+                *filled = Filled::new(filled.store, filled.records)?;
+            }
+            for line in &mut lines[2 * index..2 * index + 2] {
+                let server = filled.gate(backend)?;
+                let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let mut load = filled.load(&server, line.work)?;
+                load.saturate(duration / 6)?;
+                let cost = subject.cost(&mut load, duration)?;
+                eprintln!(
+                    "{run}/{runs} {:?}, {} records, {:?}: {:.1} us/request, {:.0}/s",
+                    filled.store, filled.records, line.work, cost.cpu, cost.rate
+                );
+                line.costs.push(cost);
+            }
+        }
+    }
+    // One rate for all sizes of a store and a kind of work: half of what the slowest bears.
+    for run in 1..=runs {
+        for (index, filled) in filled.iter_mut().enumerate() {
+            for at in 2 * index..2 * index + 2 {
+                let rate = report::slowest(&lines, lines[at].store, lines[at].work) / 2.0;
+                let line = &mut lines[at];
+                let server = filled.gate(backend)?;
+                let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let mut load = filled.load(&server, line.work)?;
+                load.saturate(duration / 6)?;
+                let wait = subject.wait(&mut load, rate, duration)?;
+                eprintln!(
+                    "{run}/{runs} {:?}, {} records, {:?}, {rate:.0}/s: p50 {:.2} ms, p99 {:.2} ms",
+                    filled.store, filled.records, line.work, wait.p50, wait.p99
+                );
+                line.waits.push(wait);
+            }
+        }
+    }
+    Ok(lines)
+}
+
+impl Filled {
+    fn new(store: Store, records: u64) -> Result<Self> {
+        let folder = folder()?;
+        let (url, redis) = match store {
+            Store::Redis => {
+                let (process, at) = redis::start()?;
+                (format!("redis://{at}"), Some(process))
+            }
+            Store::Embedded | Store::Memory => (gate::file_url(folder.path()), None),
+        };
+        fill::fill(&url, records)?;
+        Ok(Self { store, records, url, redis, used: 0, _folder: folder })
+    }
+
+    fn line(&self, work: Work) -> Line {
+        let Self { store, records, .. } = *self;
+        Line { store, records, work, costs: Vec::new(), waits: Vec::new() }
+    }
+
+    /// A gate on these records, without a cache: what is measured is the store.
+    fn gate(&self, backend: SocketAddr) -> Result<Server> {
+        gate::start_on(backend, &self.url, self.redis.clone(), folder()?, false)
+    }
+
+    fn load(&mut self, server: &Server, work: Work) -> Result<Load> {
+        let keys = match work {
+            Work::Replay => Keys::Across(self.records),
+            Work::First | Work::Unkeyed => {
+                // Far more than a run uses.
+                self.used += 1_000_000_000;
+                Keys::From(self.records + self.used)
+            }
+        };
+        Load::connect(server.address, Request::new(server.path, keys), CONNECTIONS)
+    }
+}

@@ -1,0 +1,121 @@
+//! The table of `--grow`, and whether costs stay where they are.
+
+use std::{fs, path::Path};
+
+use comfy_table::{Table, TableStyle, presets};
+
+use super::Line;
+use crate::{Result, machine, results::median, rows::Work, servers::Store, table::table};
+
+/// How much more a request may cost with the most records than with the fewest.
+const GOAL: f64 = 1.3;
+
+const COLUMNS: [&str; 8] = [
+    "store and work",
+    "records",
+    "CPU us/request",
+    "Redis us/request",
+    "x fewest",
+    "p50 ms",
+    "p99 ms",
+    "x fewest ",
+];
+
+/// What the slowest size of a store bears of a kind of work.
+pub(super) fn slowest(lines: &[Line], store: Store, work: Work) -> f64 {
+    let same = lines.iter().filter(|line| line.store == store && line.work == work);
+    same.filter_map(|line| median(line.costs.iter().map(|cost| cost.rate)))
+        .fold(f64::INFINITY, f64::min)
+}
+
+impl Line {
+    /// Processor time of gate and Redis together.
+    fn cpu(&self) -> Option<f64> {
+        median(self.costs.iter().map(|cost| cost.cpu + cost.redis.unwrap_or(0.0)))
+    }
+
+    fn p99(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p99))
+    }
+
+    fn errors(&self) -> Option<&(u64, String)> {
+        let costs = self.costs.iter().filter_map(|cost| cost.errors.as_ref());
+        costs.chain(self.waits.iter().filter_map(|wait| wait.errors.as_ref())).next()
+    }
+}
+
+/// The table and the verdicts, for a terminal.
+pub(crate) fn terminal(lines: &[Line]) -> String {
+    format!("{}\n{}", draw(presets::UTF8_FULL_CONDENSED, lines), verdicts(lines).join("\n"))
+}
+
+/// Writes `docs/cost-as-keys-grow.md`.
+pub(crate) fn publish(lines: &[Line], how: &str) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
+    let verdicts: String = verdicts(lines).iter().map(|line| format!("- {line}\n")).collect();
+    let page = format!(
+        "# What a request costs as keys grow\n\n\
+         Written by `cargo bench --bench side_by_side -- --grow`: {how}, on {}.\n\
+         How it is measured: [benchmarks.md](benchmarks.md).\n\n{}\n\n{verdicts}",
+        machine::describe(),
+        draw(presets::ASCII_MARKDOWN, lines),
+    );
+    fs::write(path, page)?;
+    eprintln!("wrote docs/cost-as-keys-grow.md");
+    Ok(())
+}
+
+/// The line of the fewest records with the same store and work.
+fn fewest<'a>(lines: &'a [Line], line: &Line) -> &'a Line {
+    let same = lines.iter().filter(|other| other.store == line.store && other.work == line.work);
+    same.min_by_key(|other| other.records).unwrap_or(&lines[0])
+}
+
+fn over(above: Option<f64>, below: Option<f64>) -> Option<f64> {
+    Some(above? / below?)
+}
+
+fn draw(style: TableStyle, lines: &[Line]) -> Table {
+    let number = |value: Option<f64>, digits: usize| {
+        value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+    };
+    let rows = lines.iter().map(|line| {
+        let fewest = fewest(lines, line);
+        vec![
+            format!("{:?}, {:?}", line.store, line.work).to_lowercase(),
+            line.records.to_string(),
+            number(median(line.costs.iter().map(|cost| cost.cpu)), 1),
+            number(median(line.costs.iter().filter_map(|cost| cost.redis)), 1),
+            number(over(line.cpu(), fewest.cpu()), 2),
+            number(median(line.waits.iter().map(|wait| wait.p50)), 2),
+            number(line.p99(), 2),
+            number(over(line.p99(), fewest.p99()), 2),
+        ]
+    });
+    table(style, &COLUMNS, rows.collect())
+}
+
+/// A sentence for each line that is not the first of its kind.
+fn verdicts(lines: &[Line]) -> Vec<String> {
+    let mut verdicts = Vec::new();
+    for line in lines {
+        let name = format!("{:?}, {:?}, {} records", line.store, line.work, line.records);
+        if let Some((count, why)) = line.errors() {
+            verdicts.push(format!("(!) {name}: {count} errors, the first: {why}"));
+        }
+        let fewest = fewest(lines, line);
+        if fewest.records == line.records {
+            continue;
+        }
+        let ratios = [("CPU", line.cpu(), fewest.cpu()), ("p99", line.p99(), fewest.p99())];
+        for (what, now, before) in ratios {
+            let Some(ratio) = over(now, before) else { continue };
+            let word = if ratio <= GOAL { "reached" } else { "MISSED" };
+            verdicts.push(format!(
+                "{name}: {what} is {ratio:.2} x that with {}, at most {GOAL}: {word}",
+                fewest.records
+            ));
+        }
+    }
+    verdicts
+}

@@ -1,0 +1,161 @@
+//! The load: POST requests over a few connections, from one thread, with every answer
+//! checked.
+//!
+//! It shares the machine with what it measures, so it does as little as it can: request
+//! bytes that were built before, one `write` and one `read` for an exchange, epoll in
+//! between. It is a client that trusts nothing: an answer with another status or another
+//! length counts as an error, and so does one that does not come.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use rustix::{
+    buffer::spare_capacity,
+    event::{Timespec, epoll},
+    fd::OwnedFd,
+};
+
+mod closed;
+mod connection;
+mod open;
+mod request;
+
+use self::connection::Connection;
+pub(crate) use self::connection::exchange;
+pub(crate) use self::request::{ANSWER, BODY, Keys, Request, key};
+use crate::Result;
+
+/// How long answers may take after the last request was due.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a load led to.
+pub(crate) struct Outcome {
+    /// Right answers within the time.
+    pub(crate) answers: u64,
+    /// The first of the errors, and how many there were.
+    pub(crate) errors: Option<(u64, String)>,
+    /// From the first request to the end.
+    pub(crate) elapsed: Duration,
+    /// From the moment when a request was due to its answer, in nanoseconds. Only an open
+    /// loop has due times.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Outcome {
+    pub(crate) fn rate(&self) -> f64 {
+        self.answers as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Connections to one server, and what is sent over them.
+pub(crate) struct Load {
+    address: SocketAddr,
+    request: Request,
+    connections: Vec<Connection>,
+    epoll: OwnedFd,
+    ready: Vec<epoll::Event>,
+    answers: u64,
+    failures: u64,
+    first_failure: Option<String>,
+}
+
+impl Load {
+    pub(crate) fn connect(address: SocketAddr, request: Request, count: usize) -> Result<Self> {
+        let mut load = Self {
+            address,
+            request,
+            connections: Vec::with_capacity(count),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            ready: Vec::with_capacity(count),
+            answers: 0,
+            failures: 0,
+            first_failure: None,
+        };
+        for index in 0..count {
+            let connection = load.open(index)?;
+            load.connections.push(connection);
+        }
+        Ok(load)
+    }
+
+    fn begin(&mut self) -> Instant {
+        (self.answers, self.failures, self.first_failure) = (0, 0, None);
+        Instant::now()
+    }
+
+    fn outcome(&mut self, elapsed: Duration, latency: Histogram<u64>) -> Outcome {
+        let errors = self.first_failure.take().map(|first| (self.failures, first));
+        Outcome { answers: self.answers, errors, elapsed, latency }
+    }
+
+    /// Fills `ready`.
+    fn wait(&mut self, limit: Duration) -> Result<()> {
+        let limit = Timespec::try_from(limit)?;
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn send(&mut self, index: usize) {
+        if let Err(error) = self.connections[index].send(self.request.next()) {
+            // The broken connection is found again when its end is read.
+            self.fail(1, format!("a request was not taken: {error}"));
+        }
+    }
+
+    /// Whether the exchange on a connection is over, well or badly.
+    fn receive(&mut self, index: usize) -> bool {
+        match self.connections[index].receive() {
+            Ok(false) => false,
+            Ok(true) => {
+                self.answers += 1;
+                true
+            }
+            Err(error) => {
+                self.fail(1, error.to_string());
+                match self.open(index) {
+                    Ok(connection) => {
+                        self.connections[index] = connection;
+                        true
+                    }
+                    // The closed socket has left epoll; the others go on.
+                    Err(error) => {
+                        self.fail(1, format!("no new connection: {error}"));
+                        false
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, count: u64, why: String) {
+        self.failures += count;
+        self.first_failure.get_or_insert(why);
+    }
+
+    fn open(&self, index: usize) -> io::Result<Connection> {
+        let connection = Connection::open(self.address)?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &connection, data, epoll::EventFlags::IN)?;
+        Ok(connection)
+    }
+
+    fn reconnect_busy(&mut self) -> Result<()> {
+        for index in 0..self.connections.len() {
+            if self.connections[index].is_busy() {
+                self.connections[index] = self.open(index)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Three digits from a microsecond to a minute.
+fn new_histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
+}

@@ -1,0 +1,223 @@
+//! The gate beside others, on this machine, in one run: `cargo bench --bench side_by_side`.
+//!
+//! Starts each server before the same backend (nginx, answering 48 bytes), puts the same
+//! load on it (POST of 40 bytes), and prints one table: processor time per request of the
+//! server and of the Redis that it uses, requests per second, latencies. Processor time
+//! per request is the number to compare: requests per second depend on what else shares
+//! the machine, the load and the backend not least.
+//!
+//! - Rows take turns, several times over, so that noise reaches all of them; each line is
+//!   the median of its runs.
+//! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
+//!   belong to the server, while the load keeps every connection busy.
+//! - Latencies come from a second measurement at a fixed rate, the same for all: half of
+//!   what the slowest bears.
+//! - Every answer is checked, and the backend is asked how many requests it has had: a
+//!   replay that was executed is an error, and a row with errors says so.
+//!
+//! A whole run writes what it has found to `docs/side-by-side.md` and `.svg`; one with
+//! `--only`, `--quick`, `--no-latency` or another gate writes nothing. What is not installed is named with the command that installs it, and left out.
+#![expect(clippy::print_stdout, reason = "a program of the command line")]
+#![expect(clippy::print_stderr, reason = "its progress")]
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use self::{
+    results::{Measured, Results},
+    rows::Row,
+    servers::{Subject, gate, nginx},
+};
+
+mod goals;
+mod grow;
+mod interrupt;
+mod load;
+mod machine;
+mod measure;
+mod memory;
+mod picture;
+mod process;
+mod publish;
+mod results;
+mod rows;
+mod servers;
+mod table;
+
+/// What `--only` calls the measurement of memory, which is no row.
+const MEMORY: &str = "gate-memory";
+
+type Result<T> = std::result::Result<T, oncegate::BoxError>;
+
+/// Compares oncegate with nginx, HAProxy, Varnish and other gates.
+#[derive(Parser)]
+#[command(name = "cargo bench --bench side_by_side --")]
+struct Options {
+    /// Rows whose ids contain one of these, separated by commas; `--list` names them.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// How long a measurement takes.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// How often each row is measured.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Two runs of a second, and nothing is written.
+    #[arg(long)]
+    quick: bool,
+    /// Processor time only.
+    #[arg(long)]
+    no_latency: bool,
+    /// Requests per second in the measurement of latencies, in place of half of what the
+    /// slowest bears.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// What requests cost when there are so many records, in place of everything else;
+    /// without numbers: 10000,1000000,10000000.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,10000000")]
+    grow: Vec<u64>,
+    /// Another build of the gate.
+    #[arg(long)]
+    gate: Option<PathBuf>,
+    /// Names the rows and ends.
+    #[arg(long)]
+    list: bool,
+    /// `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if !options.bench {
+        eprintln!("nothing was measured: run `cargo bench --bench side_by_side`");
+        return ExitCode::SUCCESS;
+    }
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("side_by_side: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut options: Options) -> Result<()> {
+    if options.quick {
+        (options.runs, options.seconds) = (2, 1.0);
+    }
+    let duration = Duration::try_from_secs_f64(options.seconds)
+        .map_err(|error| format!("--seconds: {error}"))?;
+    let whole = !options.quick
+        && !options.no_latency
+        && options.only.is_empty()
+        && options.gate.is_none()
+        && options.rate.is_none();
+    if let Some(program) = options.gate.take() {
+        // The first of its callers sets it.
+        gate::PROGRAM.get_or_init(|| program);
+    }
+    let mut rows = rows::all(std::thread::available_parallelism()?.get());
+    rows.retain(|row| options.wants(row.id));
+    if options.list {
+        rows.iter().for_each(|row| println!("{:32}{}", row.id, row.label));
+        println!("{MEMORY:32}oncegate, resident memory, idle and with idle connections");
+        return Ok(());
+    }
+    if rows.is_empty() && !options.wants(MEMORY) {
+        return Err("--only: no row has such an id; --list names them".into());
+    }
+    interrupt::watch()?;
+    let backend = nginx::backend()?;
+    if !options.grow.is_empty() {
+        let lines = grow::measure(&options.grow, backend.address, duration, options.runs)?;
+        println!("{}", grow::report::terminal(&lines));
+        return if options.quick { Ok(()) } else { grow::report::publish(&lines, &options.how()) };
+    }
+    let results = measure_all(rows, backend.address, duration, &options)?;
+    let goals = goals::check(&results);
+    println!("{}", table::terminal(&results, &goals));
+    if !whole {
+        eprintln!("nothing is written: this was not a whole run");
+        return Ok(());
+    }
+    publish::write(&results, &goals, &options.how())
+}
+
+impl Options {
+    fn how(&self) -> String {
+        format!("{} runs of {} s for each figure", self.runs, self.seconds)
+    }
+
+    fn wants(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
+    }
+}
+
+fn measure_all(
+    rows: Vec<Row>,
+    backend: SocketAddr,
+    duration: Duration,
+    options: &Options,
+) -> Result<Results> {
+    let mut left_out: Vec<String> = rows.iter().filter_map(|row| row.subject.missing()).collect();
+    left_out.dedup();
+    left_out.iter().for_each(|what| eprintln!("left out: {what}"));
+    let rows = rows.into_iter().filter(|row| row.subject.missing().is_none());
+    let mut results = Results {
+        rows: rows.map(Measured::new).collect(),
+        pace: None,
+        memory: None,
+        left_out,
+        busy: machine::busy(),
+    };
+    results.busy.iter().for_each(|busy| eprintln!("{busy}"));
+    for run in 1..=options.runs {
+        for measured in results.sound() {
+            let cost = attempt(measured, |row| measure::cost(row, backend, duration))?;
+            if let Some(cost) = cost {
+                let (label, rate, cpu) = (measured.row.label, cost.rate, cost.cpu);
+                eprintln!("{run}/{} {label}: {cpu:.1} us/request, {rate:.0}/s", options.runs);
+                measured.costs.push(cost);
+            }
+        }
+    }
+    if !options.no_latency {
+        results.pace = options.rate.or_else(|| results.half_of_the_slowest());
+        for run in 1..=options.runs {
+            let pace = results.pace;
+            for measured in results.sound() {
+                // At its own pace the Python service would leave the others idle.
+                let own = measured.rate().filter(|_| measured.row.subject == Subject::Asgi);
+                let Some(rate) = own.map(|rate| rate / 2.0).or(pace) else { continue };
+                let wait = attempt(measured, |row| measure::wait(row, backend, rate, duration))?;
+                if let Some(wait) = wait {
+                    let (label, p50, p99) = (measured.row.label, wait.p50, wait.p99);
+                    eprintln!("{run}/{} {label}: p50 {p50:.2} ms, p99 {p99:.2} ms", options.runs);
+                    measured.waits.push(wait);
+                }
+            }
+        }
+    }
+    if options.wants(MEMORY) {
+        results.memory = Some(memory::measure(backend)?);
+    }
+    Ok(results)
+}
+
+/// A row that cannot be measured says why in the table, and the others go on.
+///
+/// # Errors
+/// When somebody wants the program to end.
+fn attempt<T>(measured: &mut Measured, measure: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
+    match measure(&measured.row) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            interrupt::check()?;
+            eprintln!("{}: {error}", measured.row.label);
+            measured.trouble = Some(error.to_string());
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One measurement of one row, on servers that were started for it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    Result,
+    load::{Keys, Load, Outcome, Request},
+    rows::{Row, Work},
+    servers::{Server, nginx},
+};
+
+/// What a row cost under as much load as it bears.
+#[derive(Clone, Debug)]
+pub(crate) struct Cost {
+    pub(crate) rate: f64,
+    /// Microseconds of processor time per request: the server with all that it started.
+    pub(crate) cpu: f64,
+    /// The same for the Redis that it uses.
+    pub(crate) redis: Option<f64>,
+    pub(crate) errors: Option<(u64, String)>,
+}
+
+/// What a row's clients waited, in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) errors: Option<(u64, String)>,
+}
+
+/// What a measurement needs to know of what it measures.
+pub(crate) struct Subject<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) work: Work,
+    /// Who counts how many requests reached it; nobody, where there is no backend.
+    pub(crate) backend: Option<SocketAddr>,
+}
+
+pub(crate) fn cost(row: &Row, backend: SocketAddr, duration: Duration) -> Result<Cost> {
+    let server = row.subject.start(backend)?;
+    let mut load = warmed(row, &server, duration)?;
+    Subject::of(row, &server, backend).cost(&mut load, duration)
+}
+
+pub(crate) fn wait(row: &Row, backend: SocketAddr, rate: f64, duration: Duration) -> Result<Wait> {
+    let server = row.subject.start(backend)?;
+    let mut load = warmed(row, &server, duration)?;
+    Subject::of(row, &server, backend).wait(&mut load, rate, duration)
+}
+
+impl<'a> Subject<'a> {
+    fn of(row: &Row, server: &'a Server, backend: SocketAddr) -> Self {
+        let backend = row.subject.forwards().then_some(backend);
+        Self { server, work: row.work, backend }
+    }
+
+    pub(crate) fn cost(&self, load: &mut Load, duration: Duration) -> Result<Cost> {
+        let (before, own, redis) = (self.executed()?, self.server.process.cpu()?, self.redis()?);
+        let outcome = load.saturate(duration)?;
+        let (own, redis) = (self.server.process.cpu()? - own, self.redis()? - redis);
+        let answers = outcome.answers.max(1) as f64;
+        Ok(Cost {
+            rate: outcome.rate(),
+            cpu: own.as_secs_f64() * 1e6 / answers,
+            redis: self.server.redis.is_some().then(|| redis.as_secs_f64() * 1e6 / answers),
+            errors: self.errors(&outcome, before)?,
+        })
+    }
+
+    pub(crate) fn wait(&self, load: &mut Load, rate: f64, duration: Duration) -> Result<Wait> {
+        let before = self.executed()?;
+        let outcome = load.pace(rate, duration)?;
+        let at = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let errors = self.errors(&outcome, before)?;
+        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), errors })
+    }
+
+    fn redis(&self) -> Result<Duration> {
+        self.server.redis.as_ref().map_or(Ok(Duration::ZERO), |redis| redis.cpu())
+    }
+
+    fn executed(&self) -> Result<u64> {
+        self.backend.map_or(Ok(0), nginx::requests)
+    }
+
+    /// Wrong answers, and right ones that came from the wrong place: a replay that was
+    /// executed, or a first request that was not.
+    fn errors(&self, outcome: &Outcome, before: u64) -> Result<Option<(u64, String)>> {
+        if outcome.errors.is_some() || self.backend.is_none() {
+            return Ok(outcome.errors.clone());
+        }
+        // The question itself is a request, too.
+        let (executed, answers) = (self.executed()? - before - 1, outcome.answers);
+        Ok(match self.work {
+            Work::Replay if executed > 0 => Some((executed, "replays were executed".to_owned())),
+            Work::Unkeyed | Work::First if executed < answers => {
+                Some((answers - executed, "answers did not come from the backend".to_owned()))
+            }
+            Work::Unkeyed | Work::First | Work::Replay => None,
+        })
+    }
+}
+
+/// A load whose connections are open and whose records, if it replays, are there.
+fn warmed(row: &Row, server: &Server, duration: Duration) -> Result<Load> {
+    if row.work == Work::Replay {
+        // Each key once, on one connection, so that none is asked for twice at a time.
+        let request = Request::new(server.path, Keys::InTurn(Work::REPLAYED));
+        let outcome = Load::connect(server.address, request, 1)?.take(Work::REPLAYED)?;
+        if let Some((_, error)) = outcome.errors {
+            return Err(format!("{}: recording: {error}", row.label).into());
+        }
+    }
+    let request = Request::new(server.path, row.work.keys());
+    let mut load = Load::connect(server.address, request, row.connections)?;
+    load.saturate((duration / 6).min(Duration::from_millis(500)))?;
+    Ok(load)
+}

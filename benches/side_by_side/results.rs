@@ -1,0 +1,115 @@
+//! What came out: several runs of each row, reduced to one line each.
+
+use crate::{
+    measure::{Cost, Wait},
+    memory::Memory,
+    rows::{self, Row},
+    servers::Subject,
+};
+
+/// A row and its runs.
+pub(crate) struct Measured {
+    pub(crate) row: Row,
+    pub(crate) costs: Vec<Cost>,
+    pub(crate) waits: Vec<Wait>,
+    /// Why there is nothing, or not all.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Measured {
+    pub(crate) fn new(row: Row) -> Self {
+        Self { row, costs: Vec::new(), waits: Vec::new(), trouble: None }
+    }
+
+    pub(crate) fn rate(&self) -> Option<f64> {
+        median(self.costs.iter().map(|cost| cost.rate))
+    }
+
+    /// Microseconds of processor time per request.
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        median(self.costs.iter().map(|cost| cost.cpu))
+    }
+
+    /// How far runs were apart: the widest from the median, as a part of it.
+    pub(crate) fn spread(&self) -> Option<f64> {
+        let middle = self.cpu()?;
+        let widest = self.costs.iter().map(|cost| (cost.cpu - middle).abs()).fold(0.0, f64::max);
+        Some(widest / middle)
+    }
+
+    pub(crate) fn redis(&self) -> Option<f64> {
+        median(self.costs.iter().filter_map(|cost| cost.redis))
+    }
+
+    pub(crate) fn p50(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p50))
+    }
+
+    pub(crate) fn p99(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p99))
+    }
+
+    pub(crate) fn p999(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p999))
+    }
+
+    /// What went wrong in any run, in words.
+    pub(crate) fn errors(&self) -> Option<String> {
+        let costs = self.costs.iter().filter_map(|cost| cost.errors.as_ref());
+        let waits = self.waits.iter().filter_map(|wait| wait.errors.as_ref());
+        let (mut count, mut first) = (0, None);
+        for (errors, why) in costs.chain(waits) {
+            count += errors;
+            first.get_or_insert(why);
+        }
+        let seen = first.map(|why| format!("{count} errors, the first: {why}"));
+        self.trouble.clone().or(seen)
+    }
+}
+
+/// Everything that one run of the program has found out.
+pub(crate) struct Results {
+    pub(crate) rows: Vec<Measured>,
+    /// Requests per second in the measurement of latencies.
+    pub(crate) pace: Option<f64>,
+    pub(crate) memory: Option<Memory>,
+    /// What could not be measured, and how to change that.
+    pub(crate) left_out: Vec<String>,
+    /// What else went on.
+    pub(crate) busy: Option<String>,
+}
+
+impl Results {
+    pub(crate) fn row(&self, id: &str) -> Option<&Measured> {
+        self.rows.iter().find(|measured| measured.row.id == id)
+    }
+
+    /// The rows that can be measured.
+    pub(crate) fn sound(&mut self) -> impl Iterator<Item = &mut Measured> {
+        self.rows.iter_mut().filter(|measured| measured.trouble.is_none())
+    }
+
+    /// A load under which nobody is near his end. The Python service is left out: what it
+    /// bears is next to nothing for the others.
+    pub(crate) fn half_of_the_slowest(&self) -> Option<f64> {
+        let compared = self.rows.iter().filter(|measured| measured.row.subject != Subject::Asgi);
+        compared.filter_map(Measured::rate).min_by(f64::total_cmp).map(|rate| rate / 2.0)
+    }
+
+    /// Processor time in units of what nginx takes to pass a request through.
+    pub(crate) fn ratio(&self, measured: &Measured) -> Option<f64> {
+        Some(measured.cpu()? / self.row(rows::PASS)?.cpu()?)
+    }
+}
+
+/// The middle one; noise of a shared machine reaches single runs.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}

@@ -1,0 +1,113 @@
+//! The rows of the table.
+
+use crate::{
+    load::Keys,
+    servers::{Store, Subject},
+};
+
+/// Connections of the load, as many as wrk is often given.
+const CONNECTIONS: usize = 32;
+/// With more, idempotent-proxy runs out of its own connections to Redis and answers 502.
+const FEW: usize = 8;
+/// What the goal for durable claims is stated for.
+const MANY: usize = 64;
+
+/// What requests ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// No key.
+    Unkeyed,
+    /// A key that was never there.
+    First,
+    /// One of a thousand keys that are there.
+    Replay,
+}
+
+impl Work {
+    pub(crate) const REPLAYED: u64 = 1000;
+
+    pub(crate) fn keys(self) -> Keys {
+        match self {
+            Self::Unkeyed => Keys::None,
+            Self::First => Keys::From(Self::REPLAYED),
+            Self::Replay => Keys::InTurn(Self::REPLAYED),
+        }
+    }
+}
+
+/// A row: one server doing one kind of work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// For `--only`, and for the goals.
+    pub(crate) id: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) subject: Subject,
+    pub(crate) work: Work,
+    pub(crate) connections: usize,
+}
+
+pub(crate) const BACKEND: &str = "backend";
+pub(crate) const PASS: &str = "nginx-pass";
+pub(crate) const CACHE: &str = "nginx-cache";
+pub(crate) const UNKEYED: &str = "gate-unkeyed";
+pub(crate) const CACHED: &str = "gate-cached";
+pub(crate) const FIRST_REDIS: &str = "gate-first-redis";
+pub(crate) const FIRST_EMBEDDED_64: &str = "gate-first-embedded-64";
+pub(crate) const RIVAL_FIRST: &str = "idempotent-proxy-first-redis";
+pub(crate) const RIVAL_REPLAY: &str = "idempotent-proxy-replay-redis";
+
+/// All rows, those that are compared with first.
+pub(crate) fn all(cores: usize) -> Vec<Row> {
+    use Work::{First, Replay, Unkeyed};
+    let gate = |store, cache| Subject::Gate { store, cache };
+    let rival = |redis| Subject::IdempotentProxy { redis };
+    let row = |id, label, subject, work| Row { id, label, subject, work, connections: CONNECTIONS };
+    let few = |row| Row { connections: FEW, ..row };
+    let mut rows = vec![
+        row(BACKEND, "no proxy: the backend alone", Subject::Backend, Unkeyed),
+        row(PASS, "nginx, pass-through, 1 worker", Subject::Nginx { workers: 1 }, Unkeyed),
+        row(CACHE, "nginx, answer from its cache", Subject::NginxCache, Replay),
+        row("haproxy-pass", "HAProxy, pass-through, 1 thread", Subject::Haproxy, Unkeyed),
+        row("varnish-pass", "Varnish, pass-through", Subject::Varnish, Unkeyed),
+        row("varnish-cache", "Varnish, answer from its cache", Subject::VarnishCache, Replay),
+        row(UNKEYED, "oncegate, no key", gate(Store::Memory, true), Unkeyed),
+        row(CACHED, "oncegate, replay from its cache", gate(Store::Redis, true), Replay),
+        row("gate-replay-redis", "oncegate, replay from Redis", gate(Store::Redis, false), Replay),
+        row("gate-first-memory", "oncegate, first, memory", gate(Store::Memory, true), First),
+        row(FIRST_REDIS, "oncegate, first, Redis", gate(Store::Redis, true), First),
+        row("gate-first-embedded", "oncegate, first, embedded", gate(Store::Embedded, true), First),
+        Row {
+            connections: MANY,
+            ..row(
+                FIRST_EMBEDDED_64,
+                "oncegate, first, embedded, 64 connections",
+                gate(Store::Embedded, true),
+                First,
+            )
+        },
+        few(row(RIVAL_REPLAY, "idempotent-proxy, replay, Redis", rival(true), Replay)),
+        few(row(RIVAL_FIRST, "idempotent-proxy, first, Redis", rival(true), First)),
+        few(row(
+            "idempotent-proxy-replay-memory",
+            "idempotent-proxy, replay, memory",
+            rival(false),
+            Replay,
+        )),
+        few(row(
+            "idempotent-proxy-first-memory",
+            "idempotent-proxy, first, memory",
+            rival(false),
+            First,
+        )),
+        row("asgi-replay", "asgi-idempotency-header, replay, Redis", Subject::Asgi, Replay),
+        row("asgi-first", "asgi-idempotency-header, first, Redis", Subject::Asgi, First),
+    ];
+    if cores > 1 {
+        let subject = Subject::Nginx { workers: cores };
+        rows.insert(
+            2,
+            row("nginx-workers", "nginx, pass-through, a worker per core", subject, Unkeyed),
+        );
+    }
+    rows
+}

@@ -1,0 +1,67 @@
+//! snok/asgi-idempotency-header: middleware of a Python service, so there is no proxy and
+//! no backend; the service answers by itself.
+
+use std::process::Command;
+
+use super::{Server, redis};
+use crate::{
+    Result,
+    load::ANSWER,
+    process::{self, Process, find, free_address},
+};
+
+/// The interpreter; one with the packages can be named.
+const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
+
+fn python() -> Option<std::path::PathBuf> {
+    std::env::var_os(VARIABLE).map(Into::into).or_else(|| find("python3"))
+}
+
+pub(super) fn missing() -> Option<String> {
+    let found = python().and_then(|python| {
+        let import = "import idempotency_header_middleware, uvicorn, redis";
+        Command::new(python).args(["-c", import]).output().ok()
+    });
+    found.is_none_or(|output| !output.status.success()).then(|| {
+        format!(
+            "asgi-idempotency-header: python3 -m venv ENV && ENV/bin/pip install \
+             asgi-idempotency-header fastapi uvicorn redis, then set {VARIABLE}=ENV/bin/python"
+        )
+    })
+}
+
+pub(super) fn start() -> Result<Server> {
+    let python = python().ok_or("python3 is missing; try: apt-get install python3-venv")?;
+    let (address, folder) = (free_address()?, process::folder()?);
+    let (redis, at) = redis::start()?;
+    let service = format!(
+        r#"
+import redis.asyncio
+from idempotency_header_middleware import IdempotencyHeaderMiddleware
+from idempotency_header_middleware.backends import RedisBackend
+
+ANSWER = b'{ANSWER}'
+
+async def pay(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await send({{"type": "http.response.start", "status": 200, "headers": [
+        (b"content-type", b"application/json"), (b"content-length", b"48")]}})
+    await send({{"type": "http.response.body", "body": ANSWER}})
+
+connection = redis.asyncio.Redis(host="{host}", port={port}, decode_responses=True)
+app = IdempotencyHeaderMiddleware(pay, backend=RedisBackend(connection))
+"#,
+        host = at.ip(),
+        port = at.port(),
+    );
+    process::write(&folder, "service.py", &service)?;
+    let mut command = Command::new(python);
+    command.args(["-m", "uvicorn", "service:app", "--no-access-log", "--log-level", "warning"]);
+    command.args(["--lifespan", "off", "--timeout-keep-alive", "3600", "--host", "127.0.0.1"]);
+    command.args(["--port", &address.port().to_string()]);
+    let process = Process::start("uvicorn", &mut command, folder, address)?;
+    Ok(Server { address, path: "/payments", process, redis: Some(redis) })
+}

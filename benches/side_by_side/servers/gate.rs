@@ -1,0 +1,74 @@
+//! The gate, as `cargo bench` has built it, with its default settings.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    rc::Rc,
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
+
+use super::{Server, redis};
+use crate::{
+    Result,
+    process::{self, Process, free_address},
+};
+
+/// Where records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    Embedded,
+    Redis,
+}
+
+/// Another program than the one just built, to compare two versions.
+pub(crate) static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Starts a gate with records of its own.
+pub(super) fn start(backend: SocketAddr, store: Store, cache: bool) -> Result<Server> {
+    let folder = process::folder()?;
+    let (url, redis) = match store {
+        Store::Memory => ("memory:".to_owned(), None),
+        Store::Embedded => (file_url(folder.path()), None),
+        Store::Redis => {
+            let (process, at) = redis::start()?;
+            (format!("redis://{at}"), Some(process))
+        }
+    };
+    start_on(backend, &url, redis, folder, cache)
+}
+
+/// The store in a folder.
+pub(crate) fn file_url(folder: &Path) -> String {
+    format!("file:{}", folder.join("records").display())
+}
+
+/// Starts a gate with the records of `url`.
+pub(crate) fn start_on(
+    backend: SocketAddr,
+    url: &str,
+    redis: Option<Rc<Process>>,
+    folder: TempDir,
+    cache: bool,
+) -> Result<Server> {
+    let address = free_address()?;
+    let program = PROGRAM.get_or_init(|| env!("CARGO_BIN_EXE_oncegate").into());
+    let mut command = Command::new(program);
+    // Settings of whoever calls would change what is measured.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ONCEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["serve", "--store", url, "--upstream", &format!("http://{backend}")]);
+    command.args(["--listen", &address.to_string(), "--admin", "127.0.0.1:0"]);
+    command.env("ONCEGATE_SERVER__MAX_CONNECTIONS", "20000");
+    if !cache {
+        command.env("ONCEGATE_STORE__CACHE", "0");
+    }
+    let process = Process::start("oncegate", &mut command, folder, address)?;
+    Ok(Server { address, path: "/payments", process, redis })
+}

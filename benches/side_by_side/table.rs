@@ -1,0 +1,104 @@
+//! The results as tables: for a terminal, and the same as Markdown.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, presets};
+
+use crate::{
+    goals::Goal,
+    results::{Measured, Results},
+};
+
+const COLUMNS: [&str; 8] = [
+    "server and work",
+    "connections",
+    "requests/s",
+    "CPU us/request",
+    "+-",
+    "x nginx",
+    "Redis us/request",
+    "p50 / p99 / p99.9 ms",
+];
+
+/// Both tables and the remarks, for a terminal.
+pub(crate) fn terminal(results: &Results, reached: &[Goal]) -> String {
+    let tables = [
+        costs(presets::UTF8_FULL_CONDENSED, results),
+        goals(presets::UTF8_FULL_CONDENSED, reached),
+    ];
+    let [costs, goals] = tables.map(|table| table.to_string());
+    format!("{costs}\n{goals}\n{}", remarks(results).join("\n"))
+}
+
+/// The page of the results.
+pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
+    let costs = costs(presets::ASCII_MARKDOWN, results);
+    let goals = goals(presets::ASCII_MARKDOWN, reached);
+    let remarks: String = remarks(results).iter().map(|remark| format!("- {remark}\n")).collect();
+    format!("{costs}\n\n## Goals\n\n{goals}\n\n## Remarks\n\n{remarks}")
+}
+
+/// What a reader of the tables should know.
+fn remarks(results: &Results) -> Vec<String> {
+    let mut remarks: Vec<String> = results.busy.iter().cloned().collect();
+    if let Some(pace) = results.pace {
+        remarks.push(format!(
+            "Latencies at {pace:.0} requests/s, counted from when a request was due."
+        ));
+    }
+    for measured in &results.rows {
+        if let Some(errors) = measured.errors() {
+            remarks.push(format!("(!) {}: {errors}", measured.row.label));
+        }
+    }
+    if let Some(memory) = &results.memory {
+        remarks.extend(crate::memory::shortfall(memory));
+    }
+    remarks.extend(results.left_out.iter().map(|what| format!("left out: {what}")));
+    remarks
+}
+
+/// The cells of a row.
+fn cells(results: &Results, measured: &Measured) -> [String; 8] {
+    let number = |value: Option<f64>, digits: usize| match value {
+        Some(value) => format!("{value:.digits$}"),
+        None => String::new(),
+    };
+    let waits = match (measured.p50(), measured.p99(), measured.p999()) {
+        (Some(p50), Some(p99), Some(p999)) => format!("{p50:.2} / {p99:.2} / {p999:.2}"),
+        _ => String::new(),
+    };
+    [
+        format!("{}{}", measured.row.label, if measured.errors().is_some() { " (!)" } else { "" }),
+        measured.row.connections.to_string(),
+        number(measured.rate(), 0),
+        number(measured.cpu(), 1),
+        measured.spread().map_or_else(String::new, |part| format!("{:.0} %", part * 100.0)),
+        number(results.ratio(measured), 2),
+        number(measured.redis(), 1),
+        waits,
+    ]
+}
+
+/// A table whose numbers are on the right.
+pub(crate) fn table(preset: TableStyle, header: &[&str], rows: Vec<Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(preset).set_content_arrangement(ContentArrangement::Disabled);
+    let header = header.iter().map(Cell::new);
+    table.set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn costs(preset: TableStyle, results: &Results) -> Table {
+    let rows = results.rows.iter().map(|measured| cells(results, measured).to_vec()).collect();
+    table(preset, &COLUMNS, rows)
+}
+
+fn goals(preset: TableStyle, goals: &[Goal]) -> Table {
+    let rows = goals.iter().map(|goal| {
+        let word = if goal.reached { "reached" } else { "MISSED" };
+        vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone(), word.to_owned()]
+    });
+    table(preset, &["goal", "limit", "seen", ""], rows.collect())
+}
