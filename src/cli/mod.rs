@@ -67,7 +67,15 @@ impl Settings {
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = match &command {
+        // The threads that serve have runtimes of their own.
+        Command::Serve(_) | Command::Check(_) | Command::Health(_) => {
+            tokio::runtime::Builder::new_current_thread()
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(ExitCode::FAILURE, &error),
     };

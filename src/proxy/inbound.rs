@@ -28,7 +28,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::pause::{Pause, Timer};
+use super::{
+    joined,
+    pause::{Pause, Timer},
+};
 use crate::{
     BoxError,
     mutants::{Mutant, is_active},
@@ -192,7 +195,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        joined::poll_write(Pin::new(&mut self.io), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

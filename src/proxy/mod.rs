@@ -10,6 +10,7 @@
 mod headers;
 mod http2;
 mod inbound;
+mod joined;
 mod link;
 mod observe;
 mod outbound;

@@ -18,8 +18,9 @@ use crate::{
 /// no single response can be larger than the part that it falls into.
 const PART: u64 = 4 << 20;
 
-/// The expected size of a response, which only sizes the first allocation.
-const TYPICAL: u64 = 2048;
+/// The expected size of a response, which only sizes the first allocation: rather too
+/// large, so that an unused cache takes little.
+const TYPICAL: u64 = 16 << 10;
 
 /// An in-process cache of done records, bounded in bytes.
 #[derive(Debug)]
