@@ -23,9 +23,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{FromRedisValue as _, IntoConnectionInfo, Pipeline, Script, Value};
+use redis::{IntoConnectionInfo, Pipeline, Script, Value};
 
-use self::link::{Link, Request};
+use self::{
+    link::{Link, Request},
+    wire::{Name, bulk, call, milliseconds, unexpected},
+};
 use super::{Claimed, Cursor, Durability, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::engine::{
     codec::{self, CodecError},
@@ -39,6 +42,7 @@ mod link;
 mod marker;
 mod scripts;
 mod verify;
+mod wire;
 
 /// How many times one page of a listing asks the server, whose database may hold
 /// mostly other things.
@@ -47,10 +51,6 @@ const SCANS: usize = 16;
 /// How often a claim is made anew when others write between its two reads, and let
 /// go of the key.
 const LOOKS: usize = 5;
-
-/// The longest time to live that is asked for, since Redis refuses one that
-/// overflows its clock: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A store on one Redis server.
 #[derive(Debug)]
@@ -356,47 +356,4 @@ impl RedisStore {
         }
         Ok(())
     }
-}
-
-/// The two keys of a record.
-struct Name {
-    head: String,
-    response: String,
-}
-
-impl Name {
-    fn of(key: &StoreKey) -> Self {
-        let head = format!("oncegate:{{{key}}}");
-        Self { response: format!("{head}:r"), head }
-    }
-
-    fn parse(head: &[u8]) -> Option<StoreKey> {
-        let text = std::str::from_utf8(head).ok()?;
-        StoreKey::from_hex(text.strip_prefix("oncegate:{")?.strip_suffix('}')?)
-    }
-}
-
-/// The call of a script on a record's keys.
-///
-/// Built by hand: `redis::ScriptInvocation` would copy a response once more.
-fn call(script: &Script, key: &StoreKey) -> Pipeline {
-    let name = Name::of(key);
-    let mut call = Pipeline::with_capacity(2);
-    call.cmd("EVALSHA").arg(script.get_hash()).arg(2).arg(name.head).arg(name.response);
-    call
-}
-
-/// A string that a command replied with, or nothing.
-fn bulk(reply: Option<Value>) -> Result<Option<Vec<u8>>, StoreError> {
-    Option::from_redis_value(reply.unwrap_or(Value::Nil)).map_err(|_| unexpected("claim"))
-}
-
-fn unexpected(operation: &str) -> StoreError {
-    let what = format!("{operation}: Redis replied with something else than it was asked for");
-    StoreError::new(StoreErrorKind::Corrupt, what)
-}
-
-/// A time to live. Redis refuses 0.
-fn milliseconds(keep: Duration) -> u64 {
-    u64::try_from(keep.min(LONGEST).as_millis()).unwrap_or(u64::MAX).max(1)
 }
