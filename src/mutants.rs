@@ -65,6 +65,8 @@ pub enum Mutant {
     OverlookLoss,
     /// A claim counts without the replicas that were asked for.
     IgnoreReplicas,
+    /// What the journal holds is not read when a data folder is opened.
+    ForgetJournal,
     /// An HTTP/2 request may name one host twice in two ways.
     AcceptTwoHosts,
     /// An exchange whose HTTP/2 stream was reset no longer counts for its connection.
@@ -79,7 +81,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -109,6 +111,7 @@ impl Mutant {
         Self::DropLate,
         Self::OverlookLoss,
         Self::IgnoreReplicas,
+        Self::ForgetJournal,
         Self::AcceptTwoHosts,
         Self::ForgetResetStreams,
         Self::WaitForHeads,

@@ -244,7 +244,8 @@ impl Link {
                 if length == 0 || self.to_cut.swap(0, SeqCst) > 0 {
                     return Ok(());
                 }
-                let _ = condition.wait_for(|now| *now != Condition::Held).await;
+                // A link that is cut while it holds something back loses it.
+                let _ = condition.wait_for(|now| *now == Condition::Up).await;
                 told.write_all(&bytes[..length]).await?;
             }
         };
