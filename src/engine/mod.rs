@@ -10,6 +10,7 @@
 //! | [`key`] | which key does a request carry, and is it valid? |
 //! | [`facet`] | which values of a request stand for the caller or the account? |
 //! | [`fingerprint`] | is this the same request as the one that was claimed? |
+//! | [`hop`] | which headers end at this connection? |
 //! | [`policy`] | what does a route want? |
 //! | [`record`] | what does a store hold about a key? |
 //! | [`codec`] | how is that written down? |
@@ -24,9 +25,11 @@ pub mod codec;
 pub mod decision;
 pub mod facet;
 pub mod fingerprint;
+pub mod hop;
 pub mod key;
 pub mod outcome;
 pub mod policy;
 pub mod problem;
 pub mod reconcile;
 pub mod record;
+mod wording;

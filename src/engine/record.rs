@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, TRAILER},
-};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 
-use super::fingerprint::Fingerprint;
+use super::{
+    fingerprint::Fingerprint,
+    hop::{retain, strip_hop_by_hop},
+};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +52,16 @@ impl StoreKey {
     }
 }
 
+impl StoreKey {
+    /// The hexadecimal form, without the machinery of [`Display`](fmt::Display).
+    pub(crate) fn to_hex(self) -> impl std::ops::Deref<Target = str> {
+        blake3::Hash::from_bytes(self.0).to_hex()
+    }
+}
+
 impl fmt::Display for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        f.write_str(&self.to_hex())
     }
 }
 
@@ -386,73 +393,19 @@ impl StoredResponse {
     }
 }
 
+/// Copies all values into one place, which nobody else keeps.
 fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
+    let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
+    let mut copies = copies.freeze();
     for value in headers.values_mut() {
-        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+        let copy = copies.split_to(value.len());
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(copy) {
             own.set_sensitive(value.is_sensitive());
             *value = own;
         }
     }
     headers
-}
-
-/// Removes the headers that speak to the next hop only: the fixed ones and those
-/// that `Connection` nominates. The order of what stays is kept.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        // The usual ones name no other header.
-        .filter(|token| !matches!(*token, b"keep-alive" | b"close"))
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| *name != TRAILER && !is_for_everybody(name))
-        .collect();
-    retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
-}
-
-/// What a client cannot take from the service by nominating it: who it speaks for, and
-/// where a message ends.
-fn is_for_everybody(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(name, "host" | "content-length" | "forwarded" | "via")
-        || name.starts_with("x-forwarded-")
-}
-
-/// Whether a header speaks to the next hop only.
-///
-/// Compared as text: the length alone decides most comparisons.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-    )
-}
-
-/// Removes headers and keeps the order of the others, where `HeaderMap::remove`
-/// moves the last one into the gap.
-fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
-    let mut goes = headers.keys().filter(|name| !stays(name));
-    let Some(first) = goes.next() else { return };
-    // Whoever comes last leaves no gap; servers like to put `Connection` there.
-    if goes.next().is_none() && headers.keys().last() == Some(first) {
-        let first = first.clone();
-        headers.remove(first);
-        return;
-    }
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    let mut last = None;
-    for (name, value) in std::mem::take(headers) {
-        last = name.or(last);
-        if let Some(name) = last.as_ref().filter(|name| stays(name)) {
-            kept.append(name.clone(), value);
-        }
-    }
-    *headers = kept;
 }
 
 #[cfg(test)]

@@ -24,9 +24,10 @@ use super::{
 use crate::{
     BoxError,
     engine::{
+        hop::strip_hop_by_hop,
         outcome::Evidence,
         problem::Fault,
-        record::{Recorded, StoredResponse, strip_hop_by_hop},
+        record::{Recorded, StoredResponse},
     },
     mutants::{Mutant, is_active},
 };
@@ -242,9 +243,12 @@ fn without_connection<T>(mut head: response::Parts, body: T) -> Response<T> {
 /// Responses that a client reads while they are made.
 fn is_live(headers: &HeaderMap) -> bool {
     const LIVE: [&[u8]; 3] = [b"text/event-stream", b"application/x-ndjson", b"application/grpc"];
+    const GRPC_PLUS: &[u8] = b"application/grpc+";
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        let essence = essence.trim_ascii().to_ascii_lowercase();
-        LIVE.contains(&&*essence) || essence.starts_with(b"application/grpc+")
+        let essence = essence.trim_ascii();
+        let (base, _) = essence.split_at(essence.len().min(GRPC_PLUS.len()));
+        LIVE.iter().any(|live| live.eq_ignore_ascii_case(essence))
+            || GRPC_PLUS.eq_ignore_ascii_case(base)
     })
 }

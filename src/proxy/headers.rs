@@ -12,8 +12,8 @@ use crate::{
     Key,
     config::{Network, UpstreamUrl},
     engine::{
+        hop::{is_hop_by_hop, strip_hop_by_hop},
         problem::Problem,
-        record::{is_hop_by_hop, strip_hop_by_hop},
     },
 };
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::streams::Slot;
 use self::{heads::Heads, streams::Streams};
 use super::{headers::Peer, link::Limits, pipeline::Pipeline};
-use crate::engine::record::strip_hop_by_hop;
+use crate::engine::hop::strip_hop_by_hop;
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
 const MAX_STREAMS: u32 = 100;

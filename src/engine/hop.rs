@@ -1,0 +1,101 @@
+//! Headers that belong to one connection (RFC 9110, 7.6.1).
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONNECTION, TRAILER},
+};
+
+/// Removes the headers that speak to the next hop only: the fixed ones and those
+/// that `Connection` nominates. The order of what stays is kept.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        // The usual ones name no other header.
+        .filter(|token| !matches!(*token, b"keep-alive" | b"close"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| *name != TRAILER && !is_for_everybody(name))
+        .collect();
+    retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
+}
+
+/// What a client cannot take from the service by nominating it: who it speaks for, and
+/// where a message ends.
+fn is_for_everybody(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name, "host" | "content-length" | "forwarded" | "via")
+        || name.starts_with("x-forwarded-")
+}
+
+/// Whether a header speaks to the next hop only.
+///
+/// Compared as text: the length alone decides most comparisons.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
+}
+
+/// Removes headers and keeps the order of the others, where `HeaderMap::remove`
+/// moves the last one into the gap.
+pub(super) fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+    let mut goes = headers.keys().filter(|name| !stays(name));
+    let Some(first) = goes.next() else { return };
+    // Whoever comes last leaves no gap; servers like to put `Connection` there.
+    if goes.next().is_none() && headers.keys().last() == Some(first) {
+        let first = first.clone();
+        headers.remove(first);
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut last = None;
+    for (name, value) in std::mem::take(headers) {
+        last = name.or(last);
+        if let Some(name) = last.as_ref().filter(|name| stays(name)) {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn hop_by_hop_goes_and_the_order_stays() {
+        let lines: [(&str, &[u8]); 7] = [
+            ("keep-alive", b"timeout=5"),
+            ("set-cookie", b"a=1"),
+            ("connection", b"x-hop, close"),
+            ("x-hop", b"1"),
+            ("location", b"/1"),
+            ("set-cookie", b"b=2"),
+            ("x-latin", b"caf\xe9"),
+        ];
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        strip_hop_by_hop(&mut map);
+        let left: Vec<_> =
+            map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(
+            left,
+            [
+                ("set-cookie", &b"a=1"[..]),
+                ("set-cookie", b"b=2"),
+                ("location", b"/1"),
+                ("x-latin", b"caf\xe9"),
+            ]
+        );
+    }
+}
