@@ -16,7 +16,8 @@
 //!   replay that was executed is an error, and a row with errors says so.
 //!
 //! A whole run writes what it has found to `docs/side-by-side.md` and `.svg`; one with
-//! `--only`, `--quick`, `--no-latency` or another gate writes nothing. What is not installed is named with the command that installs it, and left out.
+//! `--only`, `--quick` or `--no-latency` writes nothing. What is not installed is named with
+//! the command that installs it, and left out.
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 #![expect(clippy::print_stderr, reason = "its progress")]
 
@@ -109,13 +110,13 @@ fn run(mut options: Options) -> Result<()> {
     }
     let duration = Duration::try_from_secs_f64(options.seconds)
         .map_err(|error| format!("--seconds: {error}"))?;
-    let whole = !options.quick
-        && !options.no_latency
-        && options.only.is_empty()
-        && options.gate.is_none()
-        && options.rate.is_none();
-    if let Some(program) = options.gate.take() {
-        // The first of its callers sets it.
+    let whole =
+        !options.quick && !options.no_latency && options.only.is_empty() && options.rate.is_none();
+    if let Some(program) = &options.gate {
+        // A server starts in a folder of its own. The first of its callers sets it.
+        let program = program
+            .canonicalize()
+            .map_err(|error| format!("--gate: cannot find {}: {error}", program.display()))?;
         gate::PROGRAM.get_or_init(|| program);
     }
     let mut rows = rows::all(std::thread::available_parallelism()?.get());
@@ -147,7 +148,11 @@ fn run(mut options: Options) -> Result<()> {
 
 impl Options {
     fn how(&self) -> String {
-        format!("{} runs of {} s for each figure", self.runs, self.seconds)
+        let gate = self
+            .gate
+            .as_ref()
+            .map_or_else(String::new, |gate| format!(", the gate is {}", gate.display()));
+        format!("{} runs of {} s for each figure{gate}", self.runs, self.seconds)
     }
 
     fn wants(&self, id: &str) -> bool {
