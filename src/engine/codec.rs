@@ -19,7 +19,7 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
 
@@ -275,10 +275,18 @@ fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
     }))
 }
 
+/// All fields as slices of one copy.
 fn fields(map: &HeaderMap) -> Vec<Field> {
+    let lengths = map.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let mut copies = BytesMut::with_capacity(lengths.sum());
+    for (name, value) in map {
+        copies.put_slice(name.as_str().as_bytes());
+        copies.put_slice(value.as_bytes());
+    }
+    let mut copies = copies.freeze();
     let field = |(name, value): (&HeaderName, &HeaderValue)| Field {
-        name: name.as_str().to_owned(),
-        value: Bytes::copy_from_slice(value.as_bytes()),
+        name: copies.split_to(name.as_str().len()),
+        value: copies.split_to(value.len()),
     };
     map.iter().map(field).collect()
 }
@@ -286,7 +294,7 @@ fn fields(map: &HeaderMap) -> Vec<Field> {
 fn header_map(fields: Vec<Field>) -> Result<HeaderMap, CodecError> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for Field { name, value } in fields {
-        let name = HeaderName::from_bytes(name.as_bytes());
+        let name = HeaderName::from_bytes(&name);
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
             return Err(CodecError::Damaged("header"));
         };
@@ -346,8 +354,9 @@ struct Response {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Field {
-    #[prost(string, tag = "1")]
-    name: String,
+    /// On the wire the same as a string.
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     value: Bytes,
 }

@@ -33,14 +33,14 @@ pub(crate) const LATE: u32 = 4;
 
 impl<S> Exchange<S> {
     /// Dispatches once, and settles the claim by what came of it.
-    pub(super) async fn execute<B, R>(self, mut claim: Claim, mut reply: Reply<S, R>)
+    pub(super) async fn execute<B, R>(self: Box<Self>, mut claim: Claim, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let Self { gate, voice, inner, head, body, .. } = self;
+        let Self { gate, voice, inner, head, body, .. } = *self;
         if gate.is_closing() {
             Box::pin(claim.settle(Ending::Released)).await;
             return reply.answer(voice.refuse(Problem::ShuttingDown));

@@ -38,6 +38,8 @@ use crate::{
 };
 
 /// A keyed request whose body is here.
+///
+/// It goes from future to future, so it lives in a box: what moves is a pointer.
 pub(crate) struct Exchange<S> {
     pub(crate) gate: Gate,
     pub(crate) voice: Voice,
@@ -53,7 +55,7 @@ pub(crate) struct Exchange<S> {
 impl<S> Exchange<S> {
     /// Answers, by whatever way is the shortest: the cache, a leader's view, or
     /// leading.
-    pub(crate) async fn answer<B, R>(mut self) -> Response<ResponseBody<R>>
+    pub(crate) async fn answer<B, R>(mut self: Box<Self>) -> Response<ResponseBody<R>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -81,7 +83,7 @@ impl<S> Exchange<S> {
                     }
                 },
             };
-            let Self { gate, voice, print, .. } = &self;
+            let Self { gate, voice, print, .. } = &*self;
             let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
                 Seen::Again => {}
@@ -107,7 +109,7 @@ impl<S> Exchange<S> {
     }
 
     /// Leads in a task that the client cannot cancel. A panic in it goes on here.
-    async fn lead_in_task<B, R>(self, lead: Lead) -> Led<S, R>
+    async fn lead_in_task<B, R>(self: Box<Self>, lead: Lead) -> Led<S, R>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -136,7 +138,7 @@ impl<S> Exchange<S> {
     ///
     /// What seldom happens is boxed: only the way of a first request has its place in
     /// this future.
-    async fn lead<B, R>(mut self, lead: Lead, mut reply: Reply<S, R>)
+    async fn lead<B, R>(mut self: Box<Self>, lead: Lead, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -235,7 +237,7 @@ impl<S> Exchange<S> {
     /// The store did not answer. Its reply may be lost and the claim there, so it
     /// is taken back as soon as the store can be reached.
     async fn not_claimed<B, R>(
-        self,
+        self: Box<Self>,
         lead: Lead,
         fence: Fence,
         error: StoreError,
@@ -259,12 +261,12 @@ impl<S> Exchange<S> {
 
     /// What a request gets when the store does not answer. After a loss of data nothing
     /// passes: who asked for refusals until somebody has looked means just this.
-    async fn store_down<B, R>(self, kind: StoreErrorKind) -> Response<ResponseBody<R>>
+    async fn store_down<B, R>(self: Box<Self>, kind: StoreErrorKind) -> Response<ResponseBody<R>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
-        let Self { voice, inner, head, body, .. } = self;
+        let Self { voice, inner, head, body, .. } = *self;
         match voice.policy.on_store_down {
             OnStoreDown::Pass if kind != StoreErrorKind::DataLost => {
                 let request = Request::from_parts(head, RequestBody::whole(body));

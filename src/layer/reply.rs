@@ -11,7 +11,7 @@ pub(super) enum Led<S, R> {
     /// The answer.
     Answer(Response<ResponseBody<R>>),
     /// The key is busy elsewhere: wait with the others.
-    Follow(Exchange<S>, watch::Receiver<View>),
+    Follow(Box<Exchange<S>>, watch::Receiver<View>),
 }
 
 /// The way back to the client, who may be gone.
@@ -29,7 +29,7 @@ impl<S, R> Reply<S, R> {
     }
 
     /// Nothing to answer yet: the exchange waits with the others.
-    pub(super) fn follow(&mut self, exchange: Exchange<S>, view: watch::Receiver<View>) {
+    pub(super) fn follow(&mut self, exchange: Box<Exchange<S>>, view: watch::Receiver<View>) {
         self.send(Led::Follow(exchange, view));
     }
 

@@ -156,7 +156,8 @@ where
     let key = gate.hasher().store_key(&policy.scope, &head, found.key.as_str());
     let print = gate.hasher().fingerprint(&policy, &head, &body.bytes);
     voice.echo = found.echo;
-    Ok(Exchange { gate, voice, inner, head, body, named: found.key, key, print }.answer().await)
+    let exchange = Exchange { gate, voice, inner, head, body, named: found.key, key, print };
+    Ok(Box::new(exchange).answer().await)
 }
 
 pin_project! {

@@ -89,16 +89,22 @@ impl Waiters {
 }
 
 impl Lead {
-    /// Tells the followers.
+    /// Tells the followers. Who begins to follow meanwhile sees the new view or is woken:
+    /// he is counted before he looks.
     pub(crate) fn show(&self, view: View) {
-        self.view.send_replace(view);
+        self.view.send_if_modified(|seen| {
+            *seen = view;
+            self.is_watched()
+        });
     }
 
     /// Tells the followers for the last time. The place is free before they hear
     /// of it, so whoever must act on the news can lead.
     pub(crate) fn finish(self, view: View) {
-        self.waiters.keys().remove(&self.key);
-        self.view.send_replace(view);
+        // The queue's own receiver is counted by `is_watched`, so it lives a little longer.
+        let place = self.waiters.keys().remove(&self.key);
+        self.show(view);
+        drop(place);
     }
 
     /// Follows one's own view, to wait with everybody else.

@@ -21,8 +21,9 @@ pub(super) struct Name {
 
 impl Name {
     pub(super) fn of(key: &StoreKey) -> Self {
-        let head = format!("oncegate:{{{key}}}");
-        Self { response: format!("{head}:r"), head }
+        let hex = key.to_hex();
+        let head = ["oncegate:{", &hex, "}"].concat();
+        Self { response: [&head, ":r"].concat(), head }
     }
 
     pub(super) fn parse(head: &[u8]) -> Option<StoreKey> {
