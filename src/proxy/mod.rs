@@ -20,6 +20,7 @@ mod pace;
 mod pause;
 mod pipeline;
 mod preface;
+mod release;
 mod route;
 mod server;
 mod start;

@@ -11,6 +11,7 @@ use super::{
     link::Limits,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
+    release::release,
     route::Routes,
     start,
     watch::watch,
@@ -123,6 +124,7 @@ impl Server {
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
+        tokio::spawn(release(stop.clone()));
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let mut shutdown = pin!(shutdown);
         loop {
