@@ -77,11 +77,13 @@ pub enum Mutant {
     WaitForBodies,
     /// The cache of responses has no limit.
     CacheWithoutLimit,
+    /// A connection that rests forgets what it has read of the next request.
+    ForgetReadAhead,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -117,6 +119,7 @@ impl Mutant {
         Self::WaitForHeads,
         Self::WaitForBodies,
         Self::CacheWithoutLimit,
+        Self::ForgetReadAhead,
     ];
 }
 

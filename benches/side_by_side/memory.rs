@@ -39,9 +39,10 @@ pub(crate) fn measure(backend: SocketAddr) -> Result<Memory> {
     Ok(Memory { idle, connections, connected })
 }
 
-/// What starts and ends by itself has done so.
+/// What starts and ends by itself has done so: a connection rests after a second without
+/// use, and what it needed goes back to the system up to two seconds later.
 fn settle() -> Result<()> {
-    for _ in 0..10 {
+    for _ in 0..40 {
         interrupt::check()?;
         thread::sleep(Duration::from_millis(100));
     }

@@ -11,11 +11,7 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -30,6 +26,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     joined::write_through,
+    link::Limits,
+    pace::{Pace, Unread},
     pause::{Pause, Timer},
 };
 use crate::{
@@ -37,109 +35,55 @@ use crate::{
     mutants::{Mutant, is_active},
 };
 
-/// Heads are kept up to this length, which is beyond what the HTTP library reads.
-const MAX_HEAD: usize = 512 << 10;
-
-/// What a connection and its exchanges know of each other.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Pace(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    busy: AtomicBool,
-    /// What arrived since the last exchange: the head of the next request, and
-    /// perhaps more.
-    head: Mutex<Vec<u8>>,
-}
-
-impl Pace {
-    /// An exchange begins; it ends when the guard is dropped.
-    pub(crate) fn begin(&self) -> Busy {
-        self.0.busy.store(true, Ordering::Relaxed);
-        Busy(self.clone())
-    }
-
-    /// Whether the head that began this exchange has a `Content-Length`. Needed for
-    /// requests with a `Transfer-Encoding` only: the HTTP library silently drops the
-    /// other length, but who sends both may be hiding a request (RFC 9112, 6.1).
-    ///
-    /// False for a request that was pipelined behind another one; the library then
-    /// believes the chunks and closes the connection.
-    pub(crate) fn head_has_length(&self) -> bool {
-        let head = self.head();
-        let mut fields = [httparse::EMPTY_HEADER; 128];
-        let mut request = httparse::Request::new(&mut fields);
-        // What was too long to keep, or has too many fields to look at, is in doubt.
-        if !head.is_empty() && request.parse(&head).is_err() {
-            return true;
-        }
-        request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("content-length"))
-    }
-
-    fn is_busy(&self) -> bool {
-        self.0.busy.load(Ordering::Relaxed)
-    }
-
-    fn head(&self) -> MutexGuard<'_, Vec<u8>> {
-        // A panic while the lock is held leaves a list of bytes.
-        self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, bytes: &[u8], first: bool) {
-        let mut head = self.head();
-        if first {
-            head.clear();
-        }
-        let room = MAX_HEAD - head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-/// An exchange that is under way.
-#[derive(Debug)]
-pub(crate) struct Busy(Pace);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.0.busy.store(false, Ordering::Relaxed);
-    }
-}
+/// How long nothing must have happened between two requests until a connection rests.
+/// Long enough for a client that goes on at once, short beside how long the others wait.
+pub(crate) const REST: Duration = Duration::from_secs(1);
 
 /// A connection on which a head must begin, and one that has begun must end, in time.
 #[derive(Debug)]
 pub(crate) struct Paced<I> {
     io: I,
     pace: Pace,
-    idle_limit: Duration,
-    head_limit: Duration,
+    limits: Limits,
     timer: Timer,
+    /// How many exchanges there were when it was looked last.
+    exchanges: usize,
     /// A head has begun.
     begun: bool,
-    /// When what is waited for must be here; set when there is something to wait for.
-    until: Option<Instant>,
+    /// Since when there is something to wait for.
+    since: Option<Instant>,
+    /// Everything that was to be written has been.
+    flushed: bool,
     /// After it an unused connection ends, as if the client had ended it.
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<I> Paced<I> {
+    /// A connection that has been unused `since`.
     pub(crate) fn new(
         io: I,
-        idle_limit: Duration,
-        head_limit: Duration,
+        limits: Limits,
+        since: Instant,
         closing: CancellationToken,
     ) -> (Self, Pace) {
         let pace = Pace::default();
         let paced = Self {
             io,
             pace: pace.clone(),
-            idle_limit,
-            head_limit,
+            limits,
             timer: Timer::default(),
+            exchanges: 0,
             begun: false,
-            until: None,
+            since: Some(since),
+            flushed: true,
             closing: Box::pin(closing.cancelled_owned()),
         };
         (paced, pace)
+    }
+
+    /// The connection itself, and since when it is unused.
+    pub(crate) fn into_parts(self) -> (I, Instant) {
+        (self.io, self.since.unwrap_or_else(Instant::now))
     }
 }
 
@@ -151,17 +95,23 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.pace.is_busy() {
+        // One that was answered at once has come and gone between two reads.
+        let exchanges = self.pace.exchanges();
+        if self.exchanges != exchanges {
+            self.exchanges = exchanges;
             self.begun = false;
-            self.until = None;
+            self.since = None;
+        }
+        if self.pace.is_busy() {
             return read;
         }
         if read.is_ready() {
             let bytes = &buf.filled()[before..];
             self.pace.keep(bytes, !self.begun);
+            self.pace.rest(false);
             if !self.begun {
                 self.begun = !bytes.is_empty();
-                self.until = None;
+                self.since = None;
             }
             return read;
         }
@@ -169,19 +119,34 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
         if !this.begun && this.closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let (limit, late) = if this.begun {
-            (this.head_limit, "the head of a request took too long (server.head_timeout)")
-        } else {
-            (this.idle_limit, "no request came for too long (server.idle_timeout)")
-        };
-        let until = *this.until.get_or_insert_with(|| Instant::now() + limit);
-        this.timer
-            .poll_until(until, cx)
-            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, late)))
+        let since = *this.since.get_or_insert_with(Instant::now);
+        let Limits { head_timeout, idle_timeout } = this.limits;
+        if this.begun {
+            ready!(this.timer.poll_until(since + head_timeout, cx));
+            return late("the head of a request took too long (server.head_timeout)");
+        }
+        let limit = if this.may_rest() { REST.min(idle_timeout) } else { idle_timeout };
+        ready!(this.timer.poll_until(since + limit, cx));
+        if since.elapsed() >= idle_timeout {
+            return late("no request came for too long (server.idle_timeout)");
+        }
+        this.pace.rest(true);
+        Poll::Pending
     }
 }
 
-write_through!(Paced);
+impl<I> Paced<I> {
+    /// Whether the last exchange is over for the client as well.
+    fn may_rest(&self) -> bool {
+        self.flushed && self.pace.has_read_all()
+    }
+}
+
+fn late(why: &str) -> Poll<io::Result<()>> {
+    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+}
+
+write_through!(Paced, flushed);
 
 pin_project! {
     /// A request body with a limit between two pieces. Being late is an
@@ -191,12 +156,14 @@ pin_project! {
         #[pin]
         body: B,
         pause: Pause,
+        unread: Option<Unread>,
     }
 }
 
 impl<B> InboundBody<B> {
-    pub(crate) fn new(body: B, limit: Duration) -> Self {
-        Self { body, pause: Pause::new(limit, None) }
+    /// Ends `unread` at its own end.
+    pub(crate) fn new(body: B, limit: Duration, unread: Option<Unread>) -> Self {
+        Self { body, pause: Pause::new(limit, None), unread }
     }
 }
 
@@ -212,9 +179,14 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+        let mut this = self.project();
+        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
             this.pause.end();
+            if (frame.is_none() || this.body.is_end_stream())
+                && let Some(unread) = this.unread.take()
+            {
+                unread.end();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if is_active(Mutant::WaitForBodies) {
@@ -232,5 +204,92 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn paced() -> (DuplexStream, Paced<DuplexStream>, Pace) {
+        let (client, server) = duplex(64);
+        let limits = Limits { head_timeout: 60 * SECOND, idle_timeout: 60 * SECOND };
+        let (paced, pace) = Paced::new(server, limits, Instant::now(), CancellationToken::new());
+        (client, paced, pace)
+    }
+
+    /// Waits for a byte that does not come.
+    async fn wait(paced: &mut Paced<DuplexStream>, time: Duration) {
+        let read = tokio::time::timeout(time, paced.read_u8()).await;
+        assert!(read.is_err(), "{read:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_when_nothing_happens() {
+        let (_client, mut paced, pace) = paced();
+        let begin = Instant::now();
+        wait(&mut paced, REST / 2).await;
+        assert!(!pace.is_resting());
+        wait(&mut paced, REST).await;
+        assert!(pace.is_resting());
+        assert_eq!(paced.into_parts().1, begin);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_between_two_requests_only() {
+        let (mut client, mut paced, pace) = paced();
+        wait(&mut paced, 2 * REST).await;
+        client.write_all(b"h").await.unwrap();
+        paced.read_u8().await.unwrap();
+        assert!(!pace.is_resting(), "something came");
+        wait(&mut paced, 9 * REST).await;
+        assert!(!pace.is_resting(), "a head has begun");
+        let (busy, unread) = (pace.begin(), pace.unread());
+        wait(&mut paced, 9 * REST).await;
+        assert!(!pace.is_resting(), "an exchange is under way");
+        drop(busy);
+        wait(&mut paced, 9 * REST).await;
+        assert!(!pace.is_resting(), "the body was not read to its end");
+        unread.end();
+        paced.write_all(b"answer").await.unwrap();
+        wait(&mut paced, 9 * REST).await;
+        assert!(!pace.is_resting(), "the answer may not have left");
+        paced.flush().await.unwrap();
+        wait(&mut paced, 9 * REST).await;
+        assert!(pace.is_resting());
+        for (given_up, rests) in [(true, false), (false, true)] {
+            client.write_all(b"h").await.unwrap();
+            paced.read_u8().await.unwrap();
+            drop(pace.begin());
+            if given_up {
+                drop(pace.unread());
+            }
+            wait(&mut paced, 9 * REST).await;
+            assert_eq!(pace.is_resting(), rests, "a body was given up: {given_up}");
+        }
+        let _busy = pace.begin();
+        let late = pace.unread();
+        drop(pace.begin());
+        let _unread = pace.unread();
+        late.end();
+        wait(&mut paced, 9 * REST).await;
+        assert!(!pace.is_resting(), "the end of an earlier body says nothing of this one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_that_was_over_at_once_ends_its_head() {
+        let (mut client, mut paced, pace) = paced();
+        client.write_all(b"h").await.unwrap();
+        paced.read_u8().await.unwrap();
+        wait(&mut paced, REST / 2).await;
+        let begin = Instant::now();
+        drop(pace.begin());
+        wait(&mut paced, 2 * REST).await;
+        assert!(pace.is_resting());
+        assert_eq!(paced.into_parts().1, begin);
     }
 }

@@ -36,15 +36,17 @@ pub(crate) fn poll_write<I: AsyncWrite>(
 }
 
 /// Implements `AsyncWrite` for a wrapper by that of its field `io`, small pieces in one
-/// call.
+/// call. If its field `flushed` is named, that says whether nothing was written since the
+/// last flush.
 macro_rules! write_through {
-    ($wrapper:ident) => {
+    ($wrapper:ident $(, $flushed:ident)?) => {
         impl<I: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $wrapper<I> {
             fn poll_write(
                 mut self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
+                $(self.$flushed = false;)?
                 std::pin::Pin::new(&mut self.io).poll_write(cx, buf)
             }
 
@@ -53,6 +55,7 @@ macro_rules! write_through {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
+                $(self.$flushed = false;)?
                 $crate::proxy::joined::poll_write(std::pin::Pin::new(&mut self.io), cx, bufs)
             }
 
@@ -64,7 +67,9 @@ macro_rules! write_through {
                 mut self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.io).poll_flush(cx)
+                let flushed = std::pin::Pin::new(&mut self.io).poll_flush(cx);
+                $(self.$flushed = flushed.is_ready();)?
+                flushed
             }
 
             fn poll_shutdown(

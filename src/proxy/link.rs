@@ -6,7 +6,10 @@ use std::time::Duration;
 use http::{Request, header::TRANSFER_ENCODING};
 use http_body::Body;
 
-use super::inbound::{Busy, Pace};
+use super::{
+    pace::{Busy, Pace, Unread},
+    tunnel::Tunnel,
+};
 use crate::{
     engine::problem::Problem,
     mutants::{Mutant, is_active},
@@ -27,6 +30,14 @@ pub(crate) trait Link {
     /// An exchange begins.
     fn begin(&self) -> Self::Busy;
 
+    /// The request of this exchange has a body. `None` where its framing is nobody else's concern.
+    fn unread(&self) -> Option<Unread> {
+        None
+    }
+
+    /// The connection goes on as a tunnel. Only HTTP/1 knows such requests.
+    fn switch(&self, _: Tunnel) {}
+
     /// Refuses what this version's framing makes doubtful and the HTTP library lets
     /// pass, and makes the head one that could have come by HTTP/1.1.
     ///
@@ -40,6 +51,14 @@ impl Link for Pace {
 
     fn begin(&self) -> Busy {
         Self::begin(self)
+    }
+
+    fn unread(&self) -> Option<Unread> {
+        Some(Self::unread(self))
+    }
+
+    fn switch(&self, tunnel: Tunnel) {
+        Self::switch(self, tunnel);
     }
 
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem> {

@@ -1,12 +1,14 @@
 //! The standalone reverse proxy.
 //!
-//! [`Server`] listens and drains; `pipeline` is the way of a request;
+//! [`Server`] listens and drains; `connection` is a client's connection from its start to
+//! its end, most of which it spends at rest; `pipeline` is the way of a request;
 //! `upstream` is the way to the service, with the evidence of what was sent;
 //! `headers` is what a proxy changes. `preface` tells HTTP/1 from HTTP/2 by the first
-//! bytes of a connection; `inbound` belongs to the one, `http2` to the other, and
+//! bytes of a connection; `inbound` and `pace` belong to the one, `http2` to the other, and
 //! `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
 //! both sides; nothing here parses HTTP, but for the lengths of frames.
 
+mod connection;
 mod headers;
 mod http2;
 mod inbound;
@@ -14,9 +16,11 @@ mod joined;
 mod link;
 mod observe;
 mod outbound;
+mod pace;
 mod pause;
 mod pipeline;
 mod preface;
+mod release;
 mod route;
 mod server;
 mod start;

@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     link::Link,
     outbound::{Observed, OutboundBody},
     route::{Outgoing, Route, Routes},
-    tunnel,
+    tunnel::Tunnel,
     upstream::UpstreamBody,
 };
 use crate::{
@@ -51,6 +52,7 @@ impl Pipeline {
         link: L,
     ) -> Response<OutboundBody<L::Busy>> {
         let busy = link.begin();
+        let unread = if request.body().is_end_stream() { None } else { link.unread() };
         let admitted = link.admit(&mut request);
         let route = self.routes.find(&request);
         let screened = admitted.and_then(|()| headers::screen(&request));
@@ -64,12 +66,12 @@ impl Pipeline {
         };
         let observed = Observed::start(route.durations());
         headers::forwarded(request.headers_mut(), &peer);
-        let tunnel =
-            headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
-        let request = request.map(|body| InboundBody::new(body, self.body_timeout));
+        let wish =
+            if headers::is_upgrade(request.headers()) { Tunnel::wish(&mut request) } else { None };
+        let request = request.map(|body| InboundBody::new(body, self.body_timeout, unread));
         let mut response = route.serve(request).await;
-        if let Some(client) = tunnel {
-            tunnel::open(client, &mut response);
+        if let Some(tunnel) = wish.and_then(|client| Tunnel::agreed(client, &mut response)) {
+            link.switch(tunnel);
         }
         response.map(|body| OutboundBody::new(body, busy, Some(observed)))
     }

@@ -91,6 +91,23 @@ impl<I> Rewound<I> {
     pub(crate) const fn untouched(io: I) -> Self {
         Self { read: Vec::new(), at: 0, io }
     }
+
+    /// The same with `bytes` to be read before what is left.
+    pub(crate) fn unread(self, bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return self;
+        }
+        Self { read: [bytes, &self.read[self.at..]].concat(), at: 0, io: self.io }
+    }
+
+    /// Whether nothing is left that was read once.
+    pub(crate) const fn is_read(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    pub(crate) const fn get_ref(&self) -> &I {
+        &self.io
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Rewound<I> {
@@ -107,7 +124,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Rewound<I> {
         buf.put_slice(&left[..taken]);
         self.at += taken;
         if self.at == self.read.len() {
-            self.read = Vec::new();
+            (self.read, self.at) = (Vec::new(), 0);
         }
         Poll::Ready(Ok(()))
     }
@@ -145,6 +162,26 @@ mod tests {
                 writing.await.unwrap().unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_read_first() {
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(b"GET /").await.unwrap();
+        let limit = Duration::from_secs(5);
+        let (_, io) = decide(server, limit, limit).await.unwrap();
+        let mut io = io.unread(b"").unread(b"ahead ");
+        let mut read = [0; 8];
+        io.read_exact(&mut read).await.unwrap();
+        let mut io = io.unread(b"again ");
+        assert!(!io.is_read());
+        client.write_all(b" HTTP").await.unwrap();
+        let mut rest = [0; 14];
+        io.read_exact(&mut rest).await.unwrap();
+        assert_eq!((&read, &rest), (b"ahead GE", b"again T / HTTP"));
+        assert!(io.is_read());
+        io = io.unread(b"x");
+        assert_eq!(io.read_u8().await.unwrap(), b'x');
     }
 
     #[tokio::test(start_paused = true)]

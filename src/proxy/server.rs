@@ -1,26 +1,17 @@
 //! Listening, serving, draining.
 
-use std::{
-    convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use http::{HeaderValue, header::CONNECTION};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    connection::Client,
     headers::Peer,
-    http2,
-    inbound::Paced,
     link::Limits,
     observe::{GateMetrics, Metrics},
     pipeline::Pipeline,
-    preface::{self, Rewound, Spoken},
+    release::release,
     route::Routes,
     start,
     watch::watch,
@@ -83,9 +74,12 @@ impl Server {
                 trusted: config.server.trusted_proxies.clone(),
                 body_timeout: config.server.body_timeout,
             });
-            let (settings, closing) = (config.server.clone(), closing.clone());
-            move |stream, peer| {
-                serve(stream, peer, &settings, Arc::clone(&pipeline), closing.clone())
+            let Settings { head_timeout, idle_timeout, http2, .. } = config.server;
+            let (limits, closing) = (Limits { head_timeout, idle_timeout }, closing.clone());
+            move |stream, peer: SocketAddr| {
+                let peer = Arc::new(Peer::new(peer.ip(), &pipeline.trusted));
+                let (pipeline, closing) = (Arc::clone(&pipeline), closing.clone());
+                Client { peer, limits, http2, pipeline, closing }.serve(stream)
             }
         });
         let workers = Workers::start(services, &connections)
@@ -130,6 +124,7 @@ impl Server {
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
+        tokio::spawn(release(stop.clone()));
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let mut shutdown = pin!(shutdown);
         loop {
@@ -166,71 +161,6 @@ impl Server {
         stop.cancel();
         let _ = admin.await;
         abandoned
-    }
-}
-
-/// Serves one connection until it ends, or until it is idle after `closing`.
-fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    settings: &Settings,
-    pipeline: Arc<Pipeline>,
-    closing: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let limits =
-        Limits { head_timeout: settings.head_timeout, idle_timeout: settings.idle_timeout };
-    let decide = settings.http2;
-    let peer = Arc::new(Peer::new(peer.ip(), &pipeline.trusted));
-    async move {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
-        }
-        if !decide {
-            return http1(Rewound::untouched(stream), peer, limits, pipeline, closing).await;
-        }
-        let decided = tokio::select! {
-            // What has arrived before a shutdown is served.
-            biased;
-            decided = preface::decide(stream, limits.idle_timeout, limits.head_timeout) => decided,
-            () = closing.cancelled() => return,
-        };
-        match decided {
-            Ok((Spoken::Http1, io)) => http1(io, peer, limits, pipeline, closing).await,
-            // Boxed, so that the many connections of HTTP/1 do not hold room for it.
-            Ok((Spoken::Http2, io)) => {
-                Box::pin(http2::serve(io, peer, limits, pipeline, closing)).await;
-            }
-            Err(error) => tracing::debug!(%error, "a client connection ended before it began"),
-        }
-    }
-}
-
-/// Serves a connection that speaks HTTP/1.
-async fn http1(
-    io: Rewound<TcpStream>,
-    peer: Arc<Peer>,
-    limits: Limits,
-    pipeline: Arc<Pipeline>,
-    closing: CancellationToken,
-) {
-    let (io, pace) = Paced::new(io, limits.idle_timeout, limits.head_timeout, closing.clone());
-    let service = service_fn(move |request| {
-        let (pipeline, peer) = (Arc::clone(&pipeline), Arc::clone(&peer));
-        let exchange = pipeline.handle(request, peer, pace.clone());
-        let closing = closing.clone();
-        async move {
-            let mut response = exchange.await;
-            if closing.is_cancelled() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a client connection ended");
     }
 }
 

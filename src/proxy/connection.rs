@@ -1,0 +1,160 @@
+//! A client's connection, from its start to its end.
+//!
+//! Most connections wait: for their first byte, or for another request of a client that
+//! keeps its connection. One that waits is a socket and a small task. What serves HTTP
+//! on it, with two buffers of 8 KiB, is made when bytes arrive and given up a moment
+//! ([`REST`](super::inbound::REST)) after the last answer.
+//!
+//! 1. Nothing that the client has sent is lost. What the library has read of a next
+//!    request is taken back from it, and read once more.
+//! 2. A connection rests between two requests and never inside one: the last body was
+//!    read to its end, and the last answer has been handed to the system.
+//! 3. A connection that has spoken HTTP/1 goes on with HTTP/1.
+//! 4. `server.idle_timeout` counts from the last answer, through the rest.
+
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+
+use http::{HeaderValue, header::CONNECTION};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    headers::Peer,
+    http2,
+    inbound::Paced,
+    link::Limits,
+    pipeline::Pipeline,
+    preface::{self, Rewound, Spoken},
+};
+use crate::mutants::{Mutant, is_active};
+
+/// Who is served, and how.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) peer: Arc<Peer>,
+    pub(super) limits: Limits,
+    /// Whether the client may speak HTTP/2.
+    pub(super) http2: bool,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) closing: CancellationToken,
+}
+
+/// A connection of HTTP/1 between two requests.
+struct Resting {
+    io: Rewound<TcpStream>,
+    /// When it had nothing more to do.
+    since: Instant,
+}
+
+impl Client {
+    /// Serves a connection until it ends, or until it is idle after `closing`.
+    pub(super) async fn serve(self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        let since = Instant::now();
+        if !self.begins(&stream, since).await {
+            return;
+        }
+        // Boxed, so that a connection that waits does not hold room for what serves it.
+        let mut resting = Box::pin(self.first(stream, since)).await;
+        while let Some(Resting { io, since }) = resting {
+            if io.is_read() && !self.begins(io.get_ref(), since).await {
+                return;
+            }
+            resting = Box::pin(self.http1(io, since)).await;
+        }
+    }
+
+    /// Waits for the next byte, without room for it. False when none came in time.
+    async fn begins(&self, stream: &TcpStream, since: Instant) -> bool {
+        tokio::select! {
+            // What has arrived before a shutdown is served.
+            biased;
+            // An error is met again by the one who reads.
+            _ = stream.readable() => true,
+            () = self.closing.cancelled() => false,
+            () = tokio::time::sleep_until(since + self.limits.idle_timeout) => {
+                tracing::debug!("no request came for too long (server.idle_timeout)");
+                false
+            }
+        }
+    }
+
+    /// Serves the version that the first bytes are of.
+    async fn first(&self, stream: TcpStream, since: Instant) -> Option<Resting> {
+        if !self.http2 {
+            return self.http1(Rewound::untouched(stream), since).await;
+        }
+        let Limits { idle_timeout, head_timeout } = self.limits;
+        let decided = tokio::select! {
+            biased;
+            decided = preface::decide(stream, idle_timeout, head_timeout) => decided,
+            () = self.closing.cancelled() => return None,
+        };
+        match decided {
+            Ok((Spoken::Http1, io)) => self.http1(io, since).await,
+            // Boxed, so that the many connections of HTTP/1 do not hold room for it.
+            Ok((Spoken::Http2, io)) => {
+                let (peer, pipeline) = (Arc::clone(&self.peer), Arc::clone(&self.pipeline));
+                let closing = self.closing.clone();
+                Box::pin(http2::serve(io, peer, self.limits, pipeline, closing)).await;
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client connection ended before it began");
+                None
+            }
+        }
+    }
+
+    /// Serves HTTP/1 until the connection ends or rests.
+    async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
+        let (io, pace) = Paced::new(io, self.limits, since, self.closing.clone());
+        let exchanges = pace.clone();
+        let service = service_fn(|request| {
+            let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&self.peer));
+            let exchange = pipeline.handle(request, peer, exchanges.clone());
+            async move {
+                let mut response = exchange.await;
+                if self.closing.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if pace.is_resting() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let ended = ended.await;
+        if let Some(Err(error)) = ended {
+            tracing::debug!(%error, "a client connection ended");
+            return None;
+        }
+        let parts = connection.into_parts();
+        let (io, since) = parts.io.into_inner().into_parts();
+        if ended.is_none() {
+            let ahead = without_empty_lines(&parts.read_buf);
+            let io = if is_active(Mutant::ForgetReadAhead) { io } else { io.unread(ahead) };
+            return Some(Resting { io, since });
+        }
+        if let Some(tunnel) = pace.switched() {
+            tokio::spawn(tunnel.join(io.unread(&parts.read_buf)));
+        }
+        None
+    }
+}
+
+/// Some clients send an empty line after a body; it begins no request (RFC 9112, 2.2).
+fn without_empty_lines(mut ahead: &[u8]) -> &[u8] {
+    while let Some(rest) = ahead.strip_prefix(b"\r\n") {
+        ahead = rest;
+    }
+    ahead
+}

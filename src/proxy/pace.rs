@@ -1,0 +1,139 @@
+//! What an HTTP/1 connection and its exchanges know of each other.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use super::tunnel::Tunnel;
+
+/// Heads are kept up to this length, which is beyond what the HTTP library reads.
+const MAX_HEAD: usize = 512 << 10;
+
+/// Shared by a connection and its exchanges.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    busy: AtomicBool,
+    /// How many exchanges have begun; wraps.
+    exchanges: AtomicUsize,
+    /// The number of the exchange if nobody has seen the end of its request's body, else 0.
+    unread: AtomicUsize,
+    /// Nothing was to be done for a while.
+    resting: AtomicBool,
+    /// What arrived since the last exchange: the head of the next request, and
+    /// perhaps more.
+    head: Mutex<Vec<u8>>,
+    /// What the connection becomes when HTTP has ended on it.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+impl Pace {
+    /// An exchange begins; it ends when the guard is dropped. The body of the one before
+    /// is over, or there would be no other head.
+    pub(crate) fn begin(&self) -> Busy {
+        self.0.busy.store(true, Ordering::Relaxed);
+        self.0.exchanges.fetch_add(1, Ordering::Relaxed);
+        self.0.unread.store(0, Ordering::Relaxed);
+        self.rest(false);
+        Busy(self.clone())
+    }
+
+    /// The request of this exchange has a body.
+    pub(crate) fn unread(&self) -> Unread {
+        let exchange = self.exchanges();
+        self.0.unread.store(exchange, Ordering::Relaxed);
+        Unread { pace: self.clone(), exchange }
+    }
+
+    /// Whether the head that began this exchange has a `Content-Length`. Needed for
+    /// requests with a `Transfer-Encoding` only: the HTTP library silently drops the
+    /// other length, but who sends both may be hiding a request (RFC 9112, 6.1).
+    ///
+    /// False for a request that was pipelined behind another one; the library then
+    /// believes the chunks and closes the connection.
+    pub(crate) fn head_has_length(&self) -> bool {
+        let head = self.head();
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut request = httparse::Request::new(&mut fields);
+        // What was too long to keep, or has too many fields to look at, is in doubt.
+        if !head.is_empty() && request.parse(&head).is_err() {
+            return true;
+        }
+        request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("content-length"))
+    }
+
+    /// The connection goes on as a tunnel when HTTP has ended on it.
+    pub(crate) fn switch(&self, tunnel: Tunnel) {
+        *self.0.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// What was given to [`switch`](Self::switch).
+    pub(crate) fn switched(&self) -> Option<Tunnel> {
+        self.0.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether nothing was to be done for a while, and nothing is.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.0.resting.load(Ordering::Relaxed) && !self.is_busy()
+    }
+
+    pub(super) fn rest(&self, resting: bool) {
+        self.0.resting.store(resting, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn exchanges(&self) -> usize {
+        self.0.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request's body was read to its end.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.0.unread.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) fn keep(&self, bytes: &[u8], first: bool) {
+        let mut head = self.head();
+        if first {
+            head.clear();
+        }
+        let room = MAX_HEAD - head.len();
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn head(&self) -> MutexGuard<'_, Vec<u8>> {
+        // A panic while the lock is held leaves a list of bytes.
+        self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An exchange that is under way.
+#[derive(Debug)]
+pub(crate) struct Busy(Pace);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A request body whose end nobody has seen. One that is dropped leaves its connection in
+/// doubt until the next exchange: what comes may still be that body.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pace: Pace,
+    exchange: usize,
+}
+
+impl Unread {
+    /// The end was seen, which matters as long as no other exchange has begun.
+    pub(super) fn end(self) {
+        let unread = &self.pace.0.unread;
+        let _ = unread.compare_exchange(self.exchange, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
