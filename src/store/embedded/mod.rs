@@ -55,6 +55,7 @@ mod journal;
 mod mover;
 mod recent;
 mod row;
+mod shelf;
 mod tables;
 
 /// The database in the data folder.
@@ -91,7 +92,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// [`StoreErrorKind::Misconfigured`] when another process uses the folder or it
-    /// was written by a later version, [`StoreErrorKind::Corrupt`] when the file in
+    /// was written by another version, [`StoreErrorKind::Corrupt`] when the file in
     /// it is not of this program, [`StoreErrorKind::Unavailable`] when the folder
     /// cannot be created, read or written.
     pub fn open(folder: impl AsRef<Path>, ambient: Arc<dyn Ambient>) -> Result<Self, StoreError> {
@@ -158,7 +159,7 @@ impl EmbeddedStore {
             return Err(StoreError::new(
                 StoreErrorKind::Misconfigured,
                 format!(
-                    "store.url: {name} has format {format}, this program reads formats up to {}; \
+                    "store.url: {name} has format {format}, this program reads format {}; \
                      use the version of oncegate that wrote it, or another folder",
                     tables::FORMAT
                 ),
@@ -225,7 +226,7 @@ fn catch_up(
         row::decode_into(frame.changes, &mut changes).ok_or_else(|| damaged("is damaged"))?;
     }
     tracing::info!(records = changes.len(), "the last run's journal is moved into the tables");
-    tables::store(database, &changes, last, ambient.now(), 0)
+    shelf::store(database, &changes, last, ambient.now(), 0)
         .map_err(|error| unavailable(&format!("store.url: cannot write {name}"), error))?;
     Ok(last)
 }
