@@ -65,8 +65,10 @@ const FILE: &str = "records.redb";
 const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
 
 /// The memory for pages of the file. Records that are read again soon are in the
-/// cache of done records anyway, and the rest in that of the operating system.
-const CACHE: usize = 16 << 20;
+/// cache of done records anyway, and the rest in that of the operating system. Half of
+/// it takes what a transaction has written: a page that finds no room there is written
+/// early, and read and written once more when its checksum is made.
+const CACHE: usize = 32 << 20;
 
 /// A store in a data folder.
 ///
