@@ -1,4 +1,5 @@
-//! What a claim costs as records grow.
+//! What a first request costs the store as records grow: its claim, and its response
+//! of 256 bytes.
 
 use std::{
     path::Path,
@@ -17,17 +18,20 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Failure, sample};
 
-/// Claims per second while they are timed.
+/// First requests per second while they are timed.
 const RATE: u64 = 4000;
 const TIME: Duration = Duration::from_secs(20);
 const CLAIMANTS: u64 = 64;
 const FILLERS: u64 = 1024;
 
+/// How long the recorded bodies are.
+const BODY: usize = 256;
+
 /// Prints a line for each size.
 pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
     println!(
-        "{:>10} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9} {:>8}",
-        "records", "fill/s", "file MiB", "rate/s", "CPU/claim", "p50", "p99", "p99.9", "longest"
+        "{:>10} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>8}",
+        "records", "fill/s", "bytes/rec", "rate/s", "CPU/request", "p50", "p99", "p99.9", "longest"
     );
     for size in sizes {
         line(size.parse()?).await?;
@@ -43,7 +47,7 @@ async fn line(size: u64) -> Result<(), Failure> {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             for number in (filler..size).step_by(FILLERS as usize) {
-                claim(&store, number).await?;
+                request(&store, number).await?;
             }
             Ok::<(), Failure>(())
         })
@@ -52,9 +56,9 @@ async fn line(size: u64) -> Result<(), Failure> {
         filler.await??;
     }
     let filled = size as f64 / begun.elapsed().as_secs_f64();
-    let bytes = bytes_in(folder.path())?;
     // What the fill has left for later is done.
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let bytes = bytes_in(folder.path())?;
 
     let (begun, cpu) = (Instant::now(), cpu());
     let next = Arc::new(AtomicU64::new(0));
@@ -70,7 +74,7 @@ async fn line(size: u64) -> Result<(), Failure> {
                 }
                 tokio::time::sleep_until(due.into()).await;
                 let begun = Instant::now();
-                claim(&store, size + number).await?;
+                request(&store, size + number).await?;
                 times.push(begun.elapsed());
             }
         })
@@ -83,8 +87,8 @@ async fn line(size: u64) -> Result<(), Failure> {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     println!(
-        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>10.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?}",
-        bytes >> 20,
+        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>11.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?}",
+        bytes / size,
         times.len() as f64 / took.as_secs_f64(),
         cpu / times.len() as u32,
         at(0.5),
@@ -95,9 +99,10 @@ async fn line(size: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn claim(store: &EmbeddedStore, number: u64) -> Result<(), Failure> {
-    let record = sample::pending(sample::fence());
-    store.claim(&sample::key(number), &record, sample::KEEP).await?;
+async fn request(store: &EmbeddedStore, number: u64) -> Result<(), Failure> {
+    let (key, fence) = (sample::key(number), sample::fence());
+    store.claim(&key, &sample::pending(fence), sample::KEEP).await?;
+    store.swap(&key, fence, &sample::done(fence.next(), BODY), sample::KEEP).await?;
     Ok(())
 }
 

@@ -86,7 +86,9 @@ async fn first_requests(writers: u64) -> Result<(f64, f64), Failure> {
                 while begun.elapsed() < TIME {
                     let (key, fence) = (sample::key(writer << 40 | requests), sample::fence());
                     store.claim(&key, &sample::pending(fence), sample::KEEP).await?;
-                    store.swap(&key, fence, &sample::done(fence.next()), sample::KEEP).await?;
+                    store
+                        .swap(&key, fence, &sample::done(fence.next(), sample::BODY), sample::KEEP)
+                        .await?;
                     requests += 1;
                 }
                 Ok::<u64, Failure>(requests)

@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// As the default policy keeps them, about.
 pub(crate) const KEEP: Keep = Keep { record: HOUR, response: Some(HOUR) };
 
-/// How long the recorded body is.
+/// How long the recorded body is when the store is compared.
 pub(crate) const BODY: usize = 1024;
 
 /// Spread like the keyed hashes that real keys are.
@@ -40,14 +40,15 @@ pub(crate) fn pending(fence: Fence) -> Record {
     })
 }
 
-pub(crate) fn done(fence: Fence) -> Record {
+/// With a body of up to [`BODY`].
+pub(crate) fn done(fence: Fence, body: usize) -> Record {
     let (head, ()) = Response::builder()
         .status(StatusCode::CREATED)
         .header("content-type", "application/json")
         .body(())
         .expect("these are valid")
         .into_parts();
-    let body = Bytes::from_static(&[b'x'; BODY]);
+    let body = Bytes::from_static(&[b'x'; BODY][..body]);
     Record::Done(Arc::new(Done {
         fence,
         fingerprint: Fingerprint::from_bytes([1; 32]),

@@ -279,6 +279,10 @@ async fn every_acknowledged_claim_survives_a_power_cut() {
                 assert!(held == *record || later, "sync {sync}, {seed}: {held:?}");
                 survivors += 1;
             }
+            // Listing reads the record of every key that the tables hold.
+            let listed = store.scan(None, 4 * ROUNDS).await;
+            let listed = listed.unwrap_or_else(|error| panic!("sync {sync}, {seed}: {error}"));
+            assert!(listed.records.len() >= acknowledged.len(), "sync {sync}, {seed}");
         }
     }
     println!(

@@ -55,6 +55,7 @@ mod journal;
 mod mover;
 mod recent;
 mod row;
+mod shelf;
 mod tables;
 
 /// The database in the data folder.
@@ -64,8 +65,10 @@ const FILE: &str = "records.redb";
 const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
 
 /// The memory for pages of the file. Records that are read again soon are in the
-/// cache of done records anyway, and the rest in that of the operating system.
-const CACHE: usize = 16 << 20;
+/// cache of done records anyway, and the rest in that of the operating system. Half of
+/// it takes what a transaction has written: a page that finds no room there is written
+/// early, and read and written once more when its checksum is made.
+const CACHE: usize = 32 << 20;
 
 /// A store in a data folder.
 ///
@@ -91,7 +94,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// [`StoreErrorKind::Misconfigured`] when another process uses the folder or it
-    /// was written by a later version, [`StoreErrorKind::Corrupt`] when the file in
+    /// was written by another version, [`StoreErrorKind::Corrupt`] when the file in
     /// it is not of this program, [`StoreErrorKind::Unavailable`] when the folder
     /// cannot be created, read or written.
     pub fn open(folder: impl AsRef<Path>, ambient: Arc<dyn Ambient>) -> Result<Self, StoreError> {
@@ -158,7 +161,7 @@ impl EmbeddedStore {
             return Err(StoreError::new(
                 StoreErrorKind::Misconfigured,
                 format!(
-                    "store.url: {name} has format {format}, this program reads formats up to {}; \
+                    "store.url: {name} has format {format}, this program reads format {}; \
                      use the version of oncegate that wrote it, or another folder",
                     tables::FORMAT
                 ),
@@ -225,7 +228,7 @@ fn catch_up(
         row::decode_into(frame.changes, &mut changes).ok_or_else(|| damaged("is damaged"))?;
     }
     tracing::info!(records = changes.len(), "the last run's journal is moved into the tables");
-    tables::store(database, &changes, last, ambient.now(), 0)
+    shelf::store(database, &changes, last, ambient.now(), 0)
         .map_err(|error| unavailable(&format!("store.url: cannot write {name}"), error))?;
     Ok(last)
 }

@@ -19,6 +19,7 @@ use std::{
 use super::{
     recent::Shared,
     row::Changes,
+    shelf,
     tables::{self, Broken, Reader},
 };
 
@@ -73,7 +74,7 @@ impl Mover {
         let (begun, now) = (Instant::now(), self.shared.ambient.now());
         if let Some(Move { changes, last }) = work {
             let sweep = SWEEP + 2 * changes.len();
-            let swept = tables::store(&self.shared.database, &changes, last, now, sweep)?;
+            let swept = shelf::store(&self.shared.database, &changes, last, now, sweep)?;
             let tables = Arc::new(Reader::open(&self.shared.database)?);
             let mut recent = self.shared.recent_mut();
             let moved = (recent.moving.take(), mem::replace(&mut recent.tables, tables));
@@ -86,7 +87,7 @@ impl Mover {
         if !tables::is_due(&self.shared.database, now)? {
             return Ok(IDLE);
         }
-        if tables::sweep(&self.shared.database, now, SWEEP, SWEEP_TIME)? == 0 {
+        if shelf::sweep(&self.shared.database, now, SWEEP, SWEEP_TIME)? == 0 {
             return Ok(IDLE);
         }
         // The pages that were left can be used again when nobody looks at them any more.

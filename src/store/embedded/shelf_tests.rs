@@ -1,0 +1,171 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+use redb::{ReadableDatabase, ReadableTableMetadata, backends::InMemoryBackend};
+
+use super::*;
+use crate::{
+    engine::record::StoreKey,
+    store::embedded::tables::{self, Reader},
+};
+
+fn database() -> Database {
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    tables::prepare(&database).unwrap();
+    database
+}
+
+fn key(number: u8) -> StoreKey {
+    StoreKey::from_bytes([number; 32])
+}
+
+/// A row whose head and response nobody else has, if only `mark` is new.
+fn row(mark: u64, until: u64, response_until: Option<u64>) -> Row {
+    let bytes = Bytes::copy_from_slice(&mark.to_be_bytes());
+    Row {
+        until,
+        response_until: response_until.unwrap_or(0),
+        head: bytes.clone(),
+        response: response_until.map(|_| bytes),
+    }
+}
+
+fn put(database: &Database, number: u8, row: Option<Row>) {
+    let changes = Changes::from([(key(number), row.map(Arc::new))]);
+    store(database, &changes, 1, Timestamp(0), 0).unwrap();
+}
+
+/// How many rows `index`, `records` and `responses` have. Panics unless each record is
+/// found by its key and each response by its record.
+fn rows(database: &Database) -> (u64, u64, u64) {
+    let transaction = database.begin_read().unwrap();
+    let index = transaction.open_table(INDEX).unwrap();
+    let records = transaction.open_table(RECORDS).unwrap();
+    let responses = transaction.open_table(RESPONSES).unwrap();
+    for entry in records.range::<(u64, &[u8; 32])>(..).unwrap() {
+        let (entry, _) = entry.unwrap();
+        let (until, key) = entry.value();
+        assert_eq!(index.get(key).unwrap().map(|until| until.value()), Some(until));
+    }
+    for entry in responses.range::<(u64, &[u8; 32])>(..).unwrap() {
+        let (entry, _) = entry.unwrap();
+        let (response_until, key) = entry.value();
+        let until = index.get(key).unwrap().expect("a response without its key").value();
+        let record = records.get((until, key)).unwrap().expect("a key without its record");
+        assert_eq!(record.value().0, response_until, "a response that was left behind");
+    }
+    (index.len().unwrap(), records.len().unwrap(), responses.len().unwrap())
+}
+
+#[test]
+fn what_replaces_a_record_leaves_nothing_of_it() {
+    let database = database();
+    put(&database, 1, Some(row(1, 100, None)));
+    assert_eq!(rows(&database), (1, 1, 0));
+    put(&database, 1, Some(row(2, 200, Some(150))));
+    assert_eq!(rows(&database), (1, 1, 1));
+    // The result that comes late, with other times and with the same.
+    put(&database, 1, Some(row(3, 300, Some(250))));
+    put(&database, 1, Some(row(4, 300, Some(250))));
+    assert_eq!(rows(&database), (1, 1, 1));
+    let held = Reader::open(&database).unwrap().row(&key(1)).unwrap();
+    assert_eq!(held, Some(row(4, 300, Some(250))));
+    // A claim of the key after its record has expired, before that was removed.
+    put(&database, 1, Some(row(5, 400, None)));
+    assert_eq!(rows(&database), (1, 1, 0));
+    put(&database, 1, Some(row(6, 500, Some(450))));
+    put(&database, 1, None);
+    assert_eq!(rows(&database), (0, 0, 0));
+}
+
+#[test]
+fn what_has_expired_is_removed_little_by_little() {
+    let database = database();
+    for number in 0..10 {
+        put(&database, number, Some(row(u64::from(number), 200, Some(100))));
+    }
+    let minute = Duration::from_secs(60);
+    let sweep = |now, limit| sweep(&database, Timestamp(now), limit, minute).unwrap();
+    let is_due = |now| tables::is_due(&database, Timestamp(now)).unwrap();
+    assert_eq!((is_due(99), sweep(99, 100)), (false, 0));
+    assert_eq!((is_due(100), sweep(100, 4), rows(&database)), (true, 4, (10, 10, 6)));
+    assert_eq!((is_due(100), sweep(100, 100), rows(&database)), (true, 6, (10, 10, 0)));
+    assert_eq!((is_due(199), sweep(199, 100)), (false, 0));
+    assert_eq!((is_due(200), sweep(200, 4), rows(&database)), (true, 4, (6, 6, 0)));
+    // A record that expires with its response: both are counted, and both go.
+    put(&database, 20, Some(row(20, 200, Some(200))));
+    assert_eq!((sweep(200, 100), rows(&database)), (8, (0, 0, 0)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put { number: u8, kept: u64, response: Option<u64> },
+    Remove { number: u8 },
+    Sweep { limit: usize },
+    Pass { time: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let number = || 0..6_u8;
+    prop_oneof![
+        4 => (number(), 1..40_u64, option::of(1..50_u64))
+            .prop_map(|(number, kept, response)| Step::Put { number, kept, response }),
+        1 => number().prop_map(|number| Step::Remove { number }),
+        2 => (0..4_usize).prop_map(|limit| Step::Sweep { limit }),
+        2 => (1..20_u64).prop_map(|time| Step::Pass { time }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_key_shows_what_was_put_there_last(steps in vec(steps(), 1..60)) {
+        let (database, mut now, mut last) = (database(), 1000, 0);
+        let mut expected = BTreeMap::new();
+        for (mark, step) in steps.into_iter().enumerate() {
+            let (mut changes, mut limit) = (Changes::new(), 0);
+            match step {
+                Step::Put { number, kept, response } => {
+                    let response_until = response.map(|kept| now + kept);
+                    let row = row(mark as u64, now + kept, response_until);
+                    changes.insert(key(number), Some(Arc::new(row.clone())));
+                    expected.insert(number, row);
+                }
+                Step::Remove { number } => {
+                    changes.insert(key(number), None);
+                    expected.remove(&number);
+                }
+                Step::Sweep { limit: some } => limit = some,
+                Step::Pass { time } => now += time,
+            }
+            last += 1;
+            store(&database, &changes, last, Timestamp(now), limit).unwrap();
+            rows(&database);
+            let reader = Reader::open(&database).unwrap();
+            for number in 0..6 {
+                let held = reader.row(&key(number)).unwrap();
+                let Some(row) = expected.get(&number) else {
+                    prop_assert_eq!(held, None);
+                    continue;
+                };
+                let bare = Row { response: None, ..row.clone() };
+                let may_be = [
+                    Some(row.clone()),
+                    Some(bare).filter(|_| row.response_until <= now || row.response.is_none()),
+                    None,
+                ];
+                let ways = if row.until <= now { 3 } else { 2 };
+                let shown = may_be[..ways].iter().any(|way| *way == held);
+                prop_assert!(shown, "{:?} instead of {:?} at {}", held, row, now);
+                prop_assert!(held.is_some() || row.until <= now);
+            }
+        }
+        sweep(&database, Timestamp(now), usize::MAX, Duration::from_secs(60)).unwrap();
+        expected.retain(|_, row| row.until > now);
+        let responses = expected.values().filter(|row| row.response_until > now).count() as u64;
+        let there = expected.len() as u64;
+        prop_assert_eq!(rows(&database), (there, there, responses));
+    }
+}
