@@ -157,7 +157,7 @@ proptest! {
                     None,
                 ];
                 let ways = if row.until <= now { 3 } else { 2 };
-                let shown = may_be[..ways].iter().any(|way| *way == held);
+                let shown = may_be[..ways].contains(&held);
                 prop_assert!(shown, "{:?} instead of {:?} at {}", held, row, now);
                 prop_assert!(held.is_some() || row.until <= now);
             }
