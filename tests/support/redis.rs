@@ -59,17 +59,21 @@ impl Server {
         i32::try_from(self.child.id()).expect("process ids are small")
     }
 
-    /// A server that copies the one at `primary`, and has done so for the first time.
+    /// A server that copies the one at `primary`, and has done so for the first time, also
+    /// in the eyes of that one.
     pub(crate) fn replica_of(primary: SocketAddr) -> Self {
-        let primary = format!("{} {}", primary.ip(), primary.port());
-        let server = Self::start(&["--replicaof", &primary, "--repl-diskless-sync-delay", "0"]);
+        let source = format!("{} {}", primary.ip(), primary.port());
+        let server = Self::start(&["--replicaof", &source, "--repl-diskless-sync-delay", "0"]);
+        let port = format!("port={},", server.address().port());
         let deadline = Instant::now() + START;
-        let is_up = |server: &Self| {
-            let info: redis::InfoDict =
-                redis::cmd("INFO").query(&mut server.connection()).expect("INFO");
-            info.get::<String>("master_link_status").as_deref() == Some("up")
+        let client = redis::Client::open(format!("redis://{primary}")).expect("a URL");
+        let is_in_step = || {
+            let mut primary = client.get_connection().expect("the primary answers");
+            let told: String =
+                redis::cmd("INFO").arg("replication").query(&mut primary).expect("INFO");
+            told.lines().any(|line| line.contains(&port) && line.contains("state=online"))
         };
-        while !is_up(&server) {
+        while !is_in_step() {
             assert!(Instant::now() < deadline, "the replica did not find its primary");
             thread::sleep(Duration::from_millis(5));
         }
