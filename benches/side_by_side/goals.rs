@@ -18,33 +18,32 @@ const MIB: f64 = (1 << 20) as f64;
 /// All goals whose rows were measured.
 pub(crate) fn check(results: &Results) -> Vec<Goal> {
     let row = |id| results.row(id);
-    let cpu = |id| row(id).and_then(Measured::cpu);
-    let rate = |id| row(id).and_then(Measured::rate);
-    let over = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
+    let cpu =
+        |one, other| row(one)?.over(|cost| Some(cost.cpu), row(other)?, |cost| Some(cost.cpu));
+    let rate =
+        |one, other| row(one)?.over(|cost| Some(cost.rate), row(other)?, |cost| Some(cost.rate));
+    let redis = |one, other| row(one)?.over(|cost| cost.redis, row(other)?, |cost| Some(cost.cpu));
     let more = |above: Option<f64>, below: Option<f64>| Some(above? - below?);
-    let pass = cpu(rows::PASS);
     let first = row(rows::FIRST_REDIS);
-    let rival_replay = rate(rows::RIVAL_REPLAY);
-    let rival_first = rate(rows::RIVAL_FIRST);
     let memory = results.memory.as_ref();
     let many = memory.filter(|memory| memory.connections == crate::memory::CONNECTIONS);
     let goals = [
-        at_most("no key: CPU / nginx pass-through", over(cpu(rows::UNKEYED), pass), 1.0, "x"),
+        at_most("no key: CPU / nginx pass-through", cpu(rows::UNKEYED, rows::PASS), 1.0, "x"),
         at_most(
             "replay from the cache: CPU / nginx answering from its cache",
-            over(cpu(rows::CACHED), cpu(rows::CACHE)),
+            cpu(rows::CACHED, rows::CACHE),
             0.75,
             "x",
         ),
         at_most(
             "first request, Redis: CPU / nginx pass-through",
-            over(first.and_then(Measured::cpu), pass),
+            cpu(rows::FIRST_REDIS, rows::PASS),
             2.2,
             "x",
         ),
         at_most(
             "first request, Redis: CPU of Redis / nginx pass-through",
-            over(first.and_then(Measured::redis), pass),
+            redis(rows::FIRST_REDIS, rows::PASS),
             1.6,
             "x",
         ),
@@ -62,19 +61,19 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         ),
         at_least(
             "first request, embedded, on disk, 64 connections",
-            rate(rows::FIRST_EMBEDDED_64),
+            row(rows::FIRST_EMBEDDED_64).and_then(Measured::rate),
             6000.0,
             "/s",
         ),
         at_least(
             "replays from the cache / those of idempotent-proxy",
-            over(rate(rows::CACHED), rival_replay),
+            rate(rows::CACHED, rows::RIVAL_REPLAY),
             5.0,
             "x",
         ),
         at_least(
             "first requests, Redis / those of idempotent-proxy",
-            over(rate(rows::FIRST_REDIS), rival_first),
+            rate(rows::FIRST_REDIS, rows::RIVAL_FIRST),
             3.0,
             "x",
         ),

@@ -30,6 +30,18 @@ impl Measured {
         median(self.costs.iter().map(|cost| cost.cpu))
     }
 
+    /// One figure in units of another row's: the median of what each run says. A machine's
+    /// speed changes from minute to minute, and the runs of two rows lie close together.
+    pub(crate) fn over(
+        &self,
+        figure: impl Fn(&Cost) -> Option<f64>,
+        other: &Self,
+        unit: impl Fn(&Cost) -> Option<f64>,
+    ) -> Option<f64> {
+        let runs = self.costs.iter().zip(&other.costs);
+        median(runs.filter_map(|(one, other)| Some(figure(one)? / unit(other)?)))
+    }
+
     /// How far runs were apart: the widest from the median, as a part of it.
     pub(crate) fn spread(&self) -> Option<f64> {
         let middle = self.cpu()?;
@@ -98,7 +110,8 @@ impl Results {
 
     /// Processor time in units of what nginx takes to pass a request through.
     pub(crate) fn ratio(&self, measured: &Measured) -> Option<f64> {
-        Some(measured.cpu()? / self.row(rows::PASS)?.cpu()?)
+        let cpu = |cost: &Cost| Some(cost.cpu);
+        measured.over(cpu, self.row(rows::PASS)?, cpu)
     }
 }
 
