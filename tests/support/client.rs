@@ -88,6 +88,12 @@ impl Connection {
         self.stream.set_zero_linger().unwrap();
     }
 
+    /// Leaves, and waits until the peer has seen that and closed, too.
+    pub async fn leave(mut self) {
+        self.stream.shutdown().await.unwrap();
+        assert!(self.is_closed().await);
+    }
+
     /// The next answer; `None` when the peer closed before it was complete.
     pub async fn answer(&mut self) -> Option<Answer> {
         loop {
