@@ -6,14 +6,8 @@ mod support;
 use support::{
     backend::Backend,
     client::{Connection, post, post_with, send, try_send},
-    gate::Gate,
+    gate::{Gate, both},
 };
-
-async fn both() -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), "").await;
-    (backend, gate)
-}
 
 /// The backend has seen nothing, and the key can still be used.
 async fn is_untouched(backend: &Backend, gate: &Gate, key: &str) {
@@ -28,7 +22,7 @@ async fn is_untouched(backend: &Backend, gate: &Gate, key: &str) {
 
 #[tokio::test]
 async fn malformed_keys() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     let long = "x".repeat(256);
     for key in ["", "\"\"", &long, "two words", "a,b", "\"open", "\"a\"b", "caf\u{e9}"] {
         let answer = send(gate.address, &post("/pay", key, "")).await;
@@ -45,7 +39,7 @@ async fn malformed_keys() {
 
 #[tokio::test]
 async fn quoted_and_bare_forms_are_one_key() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for key in ["k-1", "\"k-1\"", "k-1"] {
         assert_eq!(send(gate.address, &post("/pay", key, "")).await.status, 201);
     }
@@ -54,7 +48,7 @@ async fn quoted_and_bare_forms_are_one_key() {
 
 #[tokio::test]
 async fn control_characters_in_header_values() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for evil in ["a\0b", "a\rb", "a\x0bb", "a\x7fb"] {
         let answer = send(
             gate.address,
@@ -70,7 +64,7 @@ async fn control_characters_in_header_values() {
 
 #[tokio::test]
 async fn bodies_that_do_not_match_their_length() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     // Shorter: the client closes early.
     let mut short = Connection::open(gate.address).await;
     short
@@ -91,7 +85,7 @@ async fn bodies_that_do_not_match_their_length() {
 
 #[tokio::test]
 async fn what_exceeds_a_body_is_not_part_of_it() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     let mut client = Connection::open(gate.address).await;
     client.write(b"POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 4\r\n\r\nbodyXXXX\r\n\r\n").await;
     assert_eq!(client.answer().await.unwrap().text(), "body");
@@ -106,7 +100,7 @@ async fn what_exceeds_a_body_is_not_part_of_it() {
 
 #[tokio::test]
 async fn chunks_that_are_wrong() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for chunks in [
         "fffffffffffffffff\r\nx",
         "5\r\nfourXX\r\n0\r\n\r\n",
@@ -135,7 +129,7 @@ async fn chunks_that_are_wrong() {
 
 #[tokio::test]
 async fn a_length_and_chunks_at_once() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for framing in [
         "Content-Length: 4\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 4",
@@ -155,7 +149,7 @@ async fn a_length_and_chunks_at_once() {
 
 #[tokio::test]
 async fn http_1_0() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     let answer = send(
         gate.address,
         b"POST /pay HTTP/1.0\r\nIdempotency-Key: k\r\nContent-Length: 3\r\n\r\npay",
@@ -171,7 +165,7 @@ async fn http_1_0() {
 
 #[tokio::test]
 async fn hosts_that_are_missing_or_contradict_each_other() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for head in [
         "POST /pay HTTP/1.1",
         "POST /pay HTTP/1.1\r\nHost: a\r\nHost: b",
@@ -189,7 +183,7 @@ async fn hosts_that_are_missing_or_contradict_each_other() {
 
 #[tokio::test]
 async fn methods_that_a_reverse_proxy_does_not_serve() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     for line in ["CONNECT pay:443 HTTP/1.1\r\nHost: pay:443", "TRACE / HTTP/1.1\r\nHost: g"] {
         let answer = send(gate.address, format!("{line}\r\n\r\n").as_bytes()).await;
         assert_eq!(
@@ -219,7 +213,7 @@ async fn a_json_pointer_into_a_body_that_is_not_json() {
 /// A request hidden in a body that nobody reads must never come to life.
 #[tokio::test]
 async fn a_request_hidden_in_an_unread_body() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     assert_eq!(send(gate.address, &post("/pay", "done", "1")).await.status, 201);
     let hidden = "POST /hidden HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n";
     let too_large = hidden.repeat(1 + (1 << 20) / hidden.len());
@@ -246,7 +240,7 @@ async fn a_request_hidden_in_an_unread_body() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     let mut client = Connection::open(gate.address).await;
     let requests: Vec<u8> =
         (0..5).flat_map(|n| post("/pay", &format!("k{}", n % 2), &(n % 2).to_string())).collect();
@@ -259,7 +253,7 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn expect_continue_is_answered_after_the_head_is_acceptable() {
-    let (backend, gate) = both().await;
+    let (backend, gate) = both("").await;
     let head = |key: &str, length: usize| {
         format!(
             "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: {key}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"

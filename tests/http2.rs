@@ -16,18 +16,12 @@ mod smuggling;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use support::{
-    backend::{Backend, RICH, chunked},
+    backend::{RICH, chunked},
     client::{Answer, Connection, post, post_with, send},
     eventually,
-    gate::Gate,
+    gate::both,
     http2::{Client, answer, head, keyed},
 };
-
-async fn both(settings: &str) -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), settings).await;
-    (backend, gate)
-}
 
 /// What must be the same in every replay.
 fn recorded(answer: &Answer) -> Answer {

@@ -10,18 +10,12 @@ use std::time::Duration;
 use support::{
     backend::Backend,
     client::{Connection, post, post_with, send},
-    gate::Gate,
+    gate::{Gate, both},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-
-async fn both(settings: &str) -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), settings).await;
-    (backend, gate)
-}
 
 /// A backend of the test's own, for one connection.
 async fn one_connection() -> (String, tokio::task::JoinHandle<TcpStream>) {

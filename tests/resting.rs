@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use support::{
-    backend::Backend,
     client::{Connection, post, post_with, send},
-    gate::Gate,
+    gate::{Gate, both},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,12 +20,6 @@ use tokio::{
 
 /// After this a connection rests; it does from a second on.
 const PAUSE: Duration = Duration::from_millis(1500);
-
-async fn both(settings: &str) -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), settings).await;
-    (backend, gate)
-}
 
 /// A connection that rests after its first answer.
 async fn rested(gate: &Gate) -> Connection {

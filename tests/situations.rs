@@ -8,14 +8,8 @@ use support::{
     backend::{self, Backend},
     client::{Answer, Connection, post, post_with, send, try_send},
     eventually,
-    gate::Gate,
+    gate::{Gate, both},
 };
-
-async fn both(settings: &str) -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), settings).await;
-    (backend, gate)
-}
 
 /// The headers that say whether an answer is the first or a replay.
 fn without_marks(answer: &Answer) -> Vec<(String, Vec<u8>)> {

@@ -11,7 +11,7 @@ use support::{
     backend::Backend,
     client::{Answer, Connection, post, post_with, send},
     eventually,
-    gate::Gate,
+    gate::{Gate, both},
 };
 
 /// Asks `/lookup/BODY`; finding nothing is proof after `quiescence`.
@@ -35,12 +35,6 @@ fn pay(path: &str, key: &str) -> Vec<u8> {
 
 fn is_unknown(answer: &Answer) -> bool {
     answer.status == 409 && answer.problem() == "outcome-unknown"
-}
-
-async fn both(settings: &str) -> (Backend, Gate) {
-    let backend = Backend::start().await;
-    let gate = Gate::start(&backend.url(), settings).await;
-    (backend, gate)
 }
 
 #[tokio::test]

@@ -32,4 +32,5 @@ pub mod policy;
 pub mod problem;
 pub mod reconcile;
 pub mod record;
+mod response;
 mod wording;

@@ -2,13 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, StatusCode};
 
-use super::{
-    fingerprint::Fingerprint,
-    hop::{retain, strip_hop_by_hop},
-};
+use super::fingerprint::Fingerprint;
+pub use super::response::StoredResponse;
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -359,53 +356,6 @@ impl Recorded {
             Self::StatusOnly(status) => *status,
         }
     }
-}
-
-/// A response without the connection that it came over.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredResponse {
-    /// The upstream's status.
-    pub status: StatusCode,
-    /// End-to-end headers; repeats kept, bytes opaque, framing left out.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-    /// The trailers, if there were any.
-    pub trailers: Option<HeaderMap>,
-}
-
-impl StoredResponse {
-    /// Strips what belongs to one connection (RFC 9110, 7.6.1) and what the next
-    /// sender computes anew.
-    ///
-    /// Everything is copied: what came off a connection is a slice of a read buffer,
-    /// and a record of a few bytes would keep the whole of it in memory.
-    #[must_use]
-    pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
-        strip_hop_by_hop(&mut head.headers);
-        retain(&mut head.headers, |name| *name != CONTENT_LENGTH);
-        Self {
-            status: head.status,
-            headers: with_own_values(head.headers),
-            body: Bytes::copy_from_slice(&body),
-            trailers: trailers.map(with_own_values),
-        }
-    }
-}
-
-/// Copies all values into one place, which nobody else keeps.
-fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
-    let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
-    let mut copies = copies.freeze();
-    for value in headers.values_mut() {
-        let copy = copies.split_to(value.len());
-        if let Ok(mut own) = HeaderValue::from_maybe_shared(copy) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
-        }
-    }
-    headers
 }
 
 #[cfg(test)]

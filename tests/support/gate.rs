@@ -14,6 +14,8 @@ use oncegate::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
+use super::backend::Backend;
+
 /// A gate in this process.
 pub struct Gate {
     pub address: SocketAddr,
@@ -71,6 +73,13 @@ impl Gate {
         let line = format!("oncegate_requests_total{{route=\"/\",outcome=\"{outcome}\"}}");
         self.metric(&line).await as u64
     }
+}
+
+/// A backend, and a gate before it.
+pub async fn both(settings: &str) -> (Backend, Gate) {
+    let backend = Backend::start().await;
+    let gate = Gate::start(&backend.url(), settings).await;
+    (backend, gate)
 }
 
 /// The real program.

@@ -1,0 +1,96 @@
+//! A response as it is recorded.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
+
+use super::hop::{retain, strip_hop_by_hop};
+
+/// A response without the connection that it came over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredResponse {
+    /// The upstream's status.
+    pub status: StatusCode,
+    /// End-to-end headers; repeats kept, bytes opaque, framing left out.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// The trailers, if there were any.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl StoredResponse {
+    /// Strips what belongs to one connection (RFC 9110, 7.6.1) and what the next
+    /// sender computes anew.
+    ///
+    /// Everything is copied: what came off a connection is a slice of a read buffer,
+    /// and a record of a few bytes would keep the whole of it in memory.
+    #[must_use]
+    pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        strip_hop_by_hop(&mut head.headers);
+        retain(&mut head.headers, |name| *name != CONTENT_LENGTH);
+        Self {
+            status: head.status,
+            headers: with_own_values(head.headers),
+            body: Bytes::copy_from_slice(&body),
+            trailers: trailers.map(with_own_values),
+        }
+    }
+}
+
+/// Copies all values into one place, which nobody else keeps.
+fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
+    let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
+    let mut copies = copies.freeze();
+    for value in headers.values_mut() {
+        let copy = copies.split_to(value.len());
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(copy) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value).unwrap(),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn a_recorded_response_keeps_no_read_buffer() {
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        let mut head = http::Response::new(()).into_parts().0;
+        let value = HeaderValue::from_maybe_shared(buffer.slice(..10)).unwrap();
+        head.headers.insert("x-name", value.clone());
+        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), value)]);
+        let stored = StoredResponse::new(head, buffer.slice(20..50), Some(trailers));
+        assert_eq!(stored.body, buffer.slice(20..50));
+        assert_eq!(stored.headers["x-name"], "xxxxxxxxxx");
+        assert_eq!(stored.trailers.as_ref().unwrap()["x-sum"], "xxxxxxxxxx");
+        assert!(buffer.is_unique(), "nothing else keeps the buffer");
+    }
+
+    #[test]
+    fn a_recorded_response_keeps_the_order_of_its_headers() {
+        let lines: [(&str, &[u8]); 4] =
+            [("content-length", b"0"), ("location", b"/1"), ("etag", b"1"), ("vary", b"x")];
+        let mut head = http::Response::new(()).into_parts().0;
+        head.headers = headers(&lines);
+        let stored = StoredResponse::new(head, Bytes::new(), None);
+        let names: Vec<_> = stored.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["location", "etag", "vary"]);
+    }
+}
