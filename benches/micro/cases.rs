@@ -73,7 +73,7 @@ pub(crate) const CASES: &[Case] = &[
 const BODY: &[u8] = br#"{"amount":1999,"currency":"EUR","to":42}"#;
 const KEEP: Duration = Duration::from_secs(86_400);
 
-fn head(key: &str) -> Parts {
+fn request(key: &str) -> Request<()> {
     let request = Request::post("/payments?dry=1")
         .header("host", "pay.example.org")
         .header("content-type", "application/json")
@@ -81,7 +81,11 @@ fn head(key: &str) -> Parts {
         .header("authorization", "Bearer 3f1d0c8a")
         .header("user-agent", "client/1.0")
         .header("idempotency-key", key);
-    request.body(()).expect("the parts are valid").into_parts().0
+    request.body(()).expect("the parts are valid")
+}
+
+fn head(key: &str) -> Parts {
+    request(key).into_parts().0
 }
 
 fn done() -> Arc<Done> {
@@ -102,8 +106,8 @@ fn done() -> Arc<Done> {
 }
 
 fn key(value: &str) -> Call {
-    let (policy, head) = (Policy::default(), head(value));
-    Box::new(move || drop(black_box(glance(black_box(&policy), black_box(&head)))))
+    let (policy, request) = (Policy::default(), request(value));
+    Box::new(move || drop(black_box(glance(black_box(&policy), black_box(&request)))))
 }
 
 fn store_key() -> Call {

@@ -11,7 +11,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use http::{
-    HeaderName,
+    HeaderName, Uri,
     header::{AUTHORIZATION, HOST},
     request::Parts,
 };
@@ -91,7 +91,7 @@ impl Facet {
             }
             Self::Host => digest.optional(host(head).as_deref().map(str::as_bytes)),
             Self::Query(name) => {
-                digest.optional(query(head, name).as_deref().map(str::as_bytes));
+                digest.optional(query(&head.uri, name).as_deref().map(str::as_bytes));
             }
             Self::BasicUser => digest.optional(basic_user(head).as_deref()),
             Self::JwtClaim(claim) => {
@@ -108,8 +108,8 @@ fn host(head: &Parts) -> Option<String> {
 }
 
 /// The first value of a query parameter, percent-decoded.
-pub(crate) fn query<'a>(head: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
-    let pairs = form_urlencoded::parse(head.uri.query()?.as_bytes());
+pub(crate) fn query<'a>(uri: &'a Uri, name: &str) -> Option<Cow<'a, str>> {
+    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
     pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }
 

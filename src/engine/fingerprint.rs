@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
 use http::request::Parts;
 
 use super::{
@@ -72,7 +73,8 @@ impl Hasher {
     /// The fingerprint of a request under `policy`.
     #[must_use]
     pub fn fingerprint(&self, policy: &Policy, head: &Parts, body: &[u8]) -> Fingerprint {
-        let mut digest = self.request(policy, head);
+        let mut digest = Digest::new(&self.prints);
+        digest.request(policy, head);
         match policy.fingerprint_body {
             BodyMatch::Exact => digest.field(body),
             BodyMatch::Json => canonical::digest(body, &policy.fingerprint_ignore, &mut digest),
@@ -84,17 +86,10 @@ impl Hasher {
     /// The key of a request that carries none: the digest of the whole of it
     /// (content-based deduplication).
     pub(crate) fn content_key(&self, policy: &Policy, head: &Parts, body: &[u8]) -> String {
-        let mut digest = self.request(policy, head);
+        let mut digest = Digest::new(&self.prints);
+        digest.request(policy, head);
         digest.field(body);
         blake3::Hash::from_bytes(digest.finish()).to_hex().to_string()
-    }
-
-    fn request(&self, policy: &Policy, head: &Parts) -> Digest {
-        let mut digest = Digest::new(&self.prints);
-        digest.field(head.method.as_str().as_bytes());
-        digest.field(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
-        digest.facets(&policy.principal, head);
-        digest
     }
 }
 
@@ -113,13 +108,13 @@ const CHUNK: usize = blake3::CHUNK_LEN;
 /// two kilobytes, and made when it is needed.
 pub(crate) struct Digest {
     key: [u8; 32],
-    gathered: Vec<u8>,
+    gathered: ArrayVec<u8, CHUNK>,
     long: Option<Box<blake3::Hasher>>,
 }
 
 impl Digest {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self { key: *key, gathered: Vec::with_capacity(256), long: None }
+        Self { key: *key, gathered: ArrayVec::new(), long: None }
     }
 
     pub(crate) fn count(&mut self, count: usize) {
@@ -127,8 +122,8 @@ impl Digest {
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        if self.long.is_none() && self.gathered.len() + bytes.len() <= CHUNK {
-            return self.gathered.extend_from_slice(bytes);
+        if self.long.is_none() && self.gathered.try_extend_from_slice(bytes).is_ok() {
+            return;
         }
         let long = self.long.get_or_insert_with(|| Box::new(blake3::Hasher::new_keyed(&self.key)));
         long.update(&self.gathered);
@@ -148,13 +143,19 @@ impl Digest {
         }
     }
 
+    fn request(&mut self, policy: &Policy, head: &Parts) {
+        self.field(head.method.as_str().as_bytes());
+        self.field(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+        self.facets(&policy.principal, head);
+    }
+
     fn facets(&mut self, facets: &[Facet], head: &Parts) {
         self.count(facets.len());
         facets.iter().for_each(|facet| facet.digest(head, self));
     }
 
-    pub(crate) fn finish(self) -> [u8; 32] {
-        let hash = match self.long {
+    pub(crate) fn finish(&self) -> [u8; 32] {
+        let hash = match &self.long {
             None => blake3::keyed_hash(&self.key, &self.gathered),
             Some(long) => long.finalize(),
         };

@@ -9,7 +9,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
-use http::{HeaderName, HeaderValue, header::CONNECTION, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header::CONNECTION, request::Parts};
 use regex::bytes::Regex;
 
 use super::{facet, fingerprint::Hasher, policy::Policy};
@@ -195,19 +195,19 @@ pub enum Glance {
 ///
 /// # Errors
 /// [`KeyError`] when a source holds a malformed key.
-pub fn glance(policy: &Policy, head: &Parts) -> Result<Glance, KeyError> {
-    if let Some(key) = head.extensions.get::<Key>() {
+pub fn glance<B>(policy: &Policy, request: &Request<B>) -> Result<Glance, KeyError> {
+    if let Some(key) = request.extensions().get::<Key>() {
         return Ok(Glance::Found(Found { key: key.clone(), echo: None }));
     }
     for source in &policy.keys {
         match source {
             KeySource::Header(name) => {
-                if let Some(found) = in_header(name, head)? {
+                if let Some(found) = in_header(name, request.headers())? {
                     return Ok(Glance::Found(found));
                 }
             }
             KeySource::Query(name) => {
-                if let Some(value) = facet::query(head, name) {
+                if let Some(value) = facet::query(request.uri(), name) {
                     return Key::new(&value).map(|key| Glance::Found(Found { key, echo: None }));
                 }
             }
@@ -231,11 +231,11 @@ pub fn find(
 ) -> Result<Option<Found>, KeyError> {
     for source in &policy.keys {
         let value = match source {
-            KeySource::Header(name) => match in_header(name, head)? {
+            KeySource::Header(name) => match in_header(name, &head.headers)? {
                 Some(found) => return Ok(Some(found)),
                 None => continue,
             },
-            KeySource::Query(name) => facet::query(head, name),
+            KeySource::Query(name) => facet::query(&head.uri, name),
             KeySource::Json(pointer) => in_json(pointer, body).map(Cow::Owned),
             KeySource::Form(name) => {
                 form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value)
@@ -253,13 +253,13 @@ pub fn find(
     Ok(None)
 }
 
-fn in_header(name: &HeaderName, head: &Parts) -> Result<Option<Found>, KeyError> {
-    let mut values = head.headers.get_all(name).iter();
+fn in_header(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Found>, KeyError> {
+    let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(KeyError::Repeated);
     }
-    if nominated(name, head) {
+    if nominated(name, headers) {
         return Err(KeyError::HopByHop);
     }
     let key = parse(value)?;
@@ -273,14 +273,23 @@ fn parse(value: &HeaderValue) -> Result<Key, KeyError> {
         let text = item.bare_item.as_string().ok_or(KeyError::Quoting)?;
         return Key::new(text.as_str());
     }
-    if bytes.contains(&b',') {
-        return Err(KeyError::Comma);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && text.len() <= MAX_KEY && bytes.iter().all(is_bare) => {
+            Ok(Key(text.into()))
+        }
+        _ if bytes.contains(&b',') => Err(KeyError::Comma),
+        Ok(text) => Key::new(text),
+        Err(_) => Err(KeyError::Character),
     }
-    Key::new(std::str::from_utf8(bytes).map_err(|_| KeyError::Character)?)
 }
 
-fn nominated(name: &HeaderName, head: &Parts) -> bool {
-    head.headers.get_all(CONNECTION).iter().any(|value| {
+/// Whether a byte may stand in a key without quotes.
+fn is_bare(byte: &u8) -> bool {
+    byte.is_ascii_graphic() && *byte != b','
+}
+
+fn nominated(name: &HeaderName, headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
         value
             .as_bytes()
             .split(|byte| *byte == b',')

@@ -96,18 +96,15 @@ fn content_tells_requests_apart_by_everything_that_matters() {
 #[test]
 fn the_first_source_wins_and_the_body_is_read_only_when_it_may_matter() {
     let policy = policy(&["header:Idempotency-Key", "json:/id"]);
-    let glance_at = |request: http::request::Builder| {
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        glance(&policy, &head)
-    };
+    let glance_at = |request: http::request::Builder| glance(&policy, &request.body(()).unwrap());
     assert!(matches!(
         glance_at(Request::post("/").header("idempotency-key", "a")),
         Ok(Glance::Found(_))
     ));
     assert!(matches!(glance_at(Request::post("/")), Ok(Glance::InBody)));
     assert!(glance_at(Request::post("/").header("idempotency-key", "")).is_err());
-    let (head, ()) = Request::post("/").body(()).unwrap().into_parts();
-    assert!(matches!(glance(&Policy::default(), &head), Ok(Glance::Absent)));
+    let plain = Request::post("/").body(()).unwrap();
+    assert!(matches!(glance(&Policy::default(), &plain), Ok(Glance::Absent)));
 }
 
 #[test]

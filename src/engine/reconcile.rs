@@ -154,7 +154,7 @@ impl Gap {
             Self::Key => Some(key.to_owned()),
             Self::Json(pointer) => super::key::in_json(pointer, body),
             Self::Header(name) => head.headers.get(name)?.to_str().ok().map(str::to_owned),
-            Self::Query(name) => facet::query(head, name).map(std::borrow::Cow::into_owned),
+            Self::Query(name) => facet::query(&head.uri, name).map(std::borrow::Cow::into_owned),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
@@ -209,25 +210,18 @@ impl Voice {
         now: Timestamp,
     ) -> Response<ResponseBody<R>> {
         let (done, recorded) = (replay.done(), replay.response());
-        // Room for what is added here and for what a server adds; a clone would grow twice.
-        let mut headers = HeaderMap::with_capacity(recorded.headers.len() + 8);
-        for (name, value) in &recorded.headers {
-            headers.append(name.clone(), value.clone());
-        }
-        let (body, trailers) = (recorded.body.clone(), recorded.trailers.clone());
-        let mut answer = assemble(recorded.status, headers, body, trailers);
+        let StoredResponse { status, headers, body, trailers } = recorded.clone();
+        let mut answer = assemble(status, headers, body, trailers);
         if let Some(status) = self.policy.replay_status {
             *answer.status_mut() = status;
         }
         let headers = answer.headers_mut();
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
         headers.insert(AGE, HeaderValue::from(now.since(done.completed).as_secs()));
-        let ttl = done.retained_until.since(now).as_secs();
         let status = if waited {
             HeaderValue::from_static("oncegate; fwd=miss; collapsed")
         } else {
-            HeaderValue::from_str(&format!("oncegate; hit; ttl={ttl}"))
-                .unwrap_or_else(|_| HeaderValue::from_static("oncegate; hit"))
+            hit(done.retained_until.since(now).as_secs())
         };
         headers.append(CACHE_STATUS, status);
         if self.policy.dialect == Dialect::Stripe
@@ -246,9 +240,18 @@ impl Voice {
         if let Some((name, value)) = &self.echo {
             answer.headers_mut().insert(name.clone(), value.clone());
         }
-        answer.extensions_mut().insert(outcome);
+        answer.body_mut().ended(outcome);
         answer
     }
+}
+
+/// `Cache-Status` of a replay that stays available for `ttl` seconds (RFC 9211, 2.4).
+fn hit(ttl: u64) -> HeaderValue {
+    // 19 bytes, and a number has 20 at the most.
+    let mut status = ArrayString::<39>::new();
+    status.push_str("oncegate; hit; ttl=");
+    status.push_str(itoa::Buffer::new().format(ttl));
+    HeaderValue::from_str(&status).unwrap_or_else(|_| HeaderValue::from_static("oncegate; hit"))
 }
 
 fn mark_first(headers: &mut HeaderMap, stored: Stored) {

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
 use super::{
+    answer::Outcome,
     budget::{Budget, Permit},
     evidence::UpstreamError,
 };
@@ -95,6 +96,7 @@ pin_project! {
     pub struct ResponseBody<R> {
         #[pin]
         inner: Outbound<R>,
+        outcome: Option<Outcome>,
     }
 }
 
@@ -143,17 +145,26 @@ impl Frames {
 impl<R> ResponseBody<R> {
     /// A body that is streamed as it comes.
     pub(crate) fn passing(body: R) -> Self {
-        Self { inner: Outbound::Passing { body } }
+        Self { inner: Outbound::Passing { body }, outcome: None }
     }
 
     pub(crate) fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { inner: Outbound::Whole { whole: Whole::new(bytes, trailers) } }
+        Self { inner: Outbound::Whole { whole: Whole::new(bytes, trailers) }, outcome: None }
     }
 
     /// A body whose frames come from a task that goes on without its reader.
     pub(crate) fn live() -> (Frames, Self) {
         let (sender, frames) = mpsc::channel(LIVE_FRAMES);
-        (Frames(Some(sender)), Self { inner: Outbound::Live { frames } })
+        (Frames(Some(sender)), Self { inner: Outbound::Live { frames }, outcome: None })
+    }
+
+    /// How the request ended, if it was managed.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub(crate) fn ended(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
     }
 }
 

@@ -53,8 +53,8 @@ pub(crate) struct Exchange<S> {
 }
 
 impl<S> Exchange<S> {
-    /// Answers, by whatever way is the shortest: the cache, a leader's view, or
-    /// leading.
+    /// Answers what the cache could not, by whatever way is the shorter: a leader's view,
+    /// or leading.
     pub(crate) async fn answer<B, R>(mut self: Box<Self>) -> Response<ResponseBody<R>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
@@ -67,9 +67,6 @@ impl<S> Exchange<S> {
         let mut patience = Patience::new(self.voice.policy.on_conflict);
         let since = Instant::now();
         loop {
-            if let Some(answer) = self.cached_answer() {
-                return answer;
-            }
             let mut view = match self.gate.waiters().join(&self.key) {
                 Place::Follow(view) => view,
                 Place::Lead(_) if self.gate.is_closing() => {
@@ -83,10 +80,14 @@ impl<S> Exchange<S> {
                     }
                 },
             };
-            let Self { gate, voice, print, .. } = &*self;
+            let Self { gate, voice, key, print, .. } = &*self;
             let seen = follow::follow(gate, voice, *print, since, &mut view, &mut patience);
             match seen.await {
-                Seen::Again => {}
+                Seen::Again => {
+                    if let Some(answer) = cached_answer(gate, voice, key, *print) {
+                        return answer;
+                    }
+                }
                 Seen::StoreDown(kind) => return Box::pin(self.store_down(kind)).await,
                 Seen::Replay(replay) => {
                     return self.voice.replay(&replay, patience.waited, self.gate.now());
@@ -95,16 +96,6 @@ impl<S> Exchange<S> {
                     return self.voice.refuse(Problem::Refused(refusal));
                 }
             }
-        }
-    }
-
-    fn cached_answer<R>(&self) -> Option<Response<ResponseBody<R>>> {
-        let now = self.gate.now();
-        let done = self.gate.cache().peek(&self.key, now)?;
-        match decide(&Record::Done(done), self.print, &self.voice.policy, now) {
-            Decision::Replay(replay) => Some(self.voice.replay(&replay, false, now)),
-            Decision::Refuse(refusal) => Some(self.voice.refuse(Problem::Refused(refusal))),
-            Decision::TakeOver(..) | Decision::Reconcile(..) | Decision::Wait => None,
         }
     }
 
@@ -280,6 +271,22 @@ impl<S> Exchange<S> {
             }
             OnStoreDown::Refuse | OnStoreDown::Pass => voice.refuse(Problem::StoreUnavailable),
         }
+    }
+}
+
+/// The answer to a key whose record this process has at hand.
+pub(super) fn cached_answer<R>(
+    gate: &Gate,
+    voice: &Voice,
+    key: &StoreKey,
+    print: Fingerprint,
+) -> Option<Response<ResponseBody<R>>> {
+    let now = gate.now();
+    let done = gate.cache().peek(key, now)?;
+    match decide(&Record::Done(done), print, &voice.policy, now) {
+        Decision::Replay(replay) => Some(voice.replay(&replay, false, now)),
+        Decision::Refuse(refusal) => Some(voice.refuse(Problem::Refused(refusal))),
+        Decision::TakeOver(..) | Decision::Reconcile(..) | Decision::Wait => None,
     }
 }
 

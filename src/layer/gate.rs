@@ -1,7 +1,14 @@
 //! What all routes of a process share: the store, the cache, who waits for
 //! whom, and what still runs.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -43,6 +50,8 @@ struct Shared {
     waiters: Arc<Waiters>,
     tasks: TaskTracker,
     closing: CancellationToken,
+    /// The same for those who only look: a token takes a lock for that.
+    is_closing: AtomicBool,
     abandon: CancellationToken,
 }
 
@@ -110,6 +119,7 @@ impl GateBuilder {
             waiters: Arc::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            is_closing: AtomicBool::new(false),
             abandon: CancellationToken::new(),
         }))
     }
@@ -156,13 +166,14 @@ impl Gate {
 
     /// Stops claiming, without waiting.
     pub fn close(&self) {
+        self.0.is_closing.store(true, Ordering::Release);
         self.0.closing.cancel();
     }
 
     /// Whether new claims are refused.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.0.closing.is_cancelled()
+        self.0.is_closing.load(Ordering::Acquire)
     }
 
     /// The number of keys that this process is busy with.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt as _, util::Oneshot};
@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt as _, util::Oneshot};
 use super::{
     answer::Voice,
     body::{self, RequestBody, ResponseBody},
-    exchange::Exchange,
+    exchange::{self, Exchange},
     gate::Gate,
 };
 use crate::{
@@ -65,38 +65,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.policy.manages(request.method()) {
-            return self.pass(request);
-        }
-        let (head, body) = request.into_parts();
-        match key::glance(&self.policy, &head) {
-            Ok(Glance::Absent) if self.policy.require_key => self.refuse(Problem::KeyMissing),
-            Ok(Glance::Absent) => self.pass(Request::from_parts(head, body)),
-            Ok(Glance::Found(found)) => self.manage(head, body, Some(found)),
-            Ok(Glance::InBody) => self.manage(head, body, None),
-            Err(error) => self.refuse(Problem::KeyInvalid(error)),
-        }
+        ResponseFuture { answer: self.answer(request) }
     }
 }
 
 impl<S: Clone> IdempotencyService<S> {
-    fn pass<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    {
-        let response = self.inner.clone().oneshot(request.map(RequestBody::passing));
-        ResponseFuture { path: Path::Passing { response } }
-    }
-
-    fn refuse<B, R>(&self, problem: Problem) -> ResponseFuture<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    {
-        let voice = Voice { policy: Arc::clone(&self.policy), echo: None };
-        ResponseFuture { path: Path::Refused { answer: Some(voice.refuse(problem)) } }
-    }
-
-    fn manage<B, R>(&self, head: Parts, body: B, found: Option<Found>) -> ResponseFuture<S, B, R>
+    /// Answers without a word in the response's extensions: its body knows the outcome.
+    pub(crate) fn answer<B, R>(&self, request: Request<B>) -> Answering<S, B, R>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -106,63 +81,107 @@ impl<S: Clone> IdempotencyService<S> {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let answer = Box::pin(manage(self.clone(), head, body, found));
-        ResponseFuture { path: Path::Managed { answer } }
-    }
-}
-
-/// Reads the body, finds the key, and hands over to the exchange.
-async fn manage<S, B, R>(
-    service: IdempotencyService<S>,
-    head: Parts,
-    body: B,
-    found: Option<Found>,
-) -> Result<Response<ResponseBody<R>>, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError> + Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    let IdempotencyService { gate, policy, inner } = service;
-    let echo = found.as_ref().and_then(|found| found.echo.clone());
-    let mut voice = Voice { policy: Arc::clone(&policy), echo };
-    if gate.is_closing() {
-        return Ok(voice.refuse(Problem::ShuttingDown));
-    }
-    let body = match body::read(body, policy.max_request_body, gate.budget()).await {
-        Ok(body) => body,
-        Err(problem) => return Ok(voice.refuse(problem)),
-    };
-    let found = match found {
-        Some(found) => Ok(Some(found)),
-        None => key::find(&policy, gate.hasher(), &head, &body.bytes),
-    };
-    let found = match found {
-        Ok(Some(found)) => found,
-        Ok(None) if policy.require_key => return Ok(voice.refuse(Problem::KeyMissing)),
-        Ok(None) => {
-            let request = Request::from_parts(head, RequestBody::whole(body));
-            return inner
-                .oneshot(request)
-                .await
-                .map(|response| response.map(ResponseBody::passing));
+        if !self.policy.manages(request.method()) {
+            return self.pass(request);
         }
-        Err(error) => return Ok(voice.refuse(Problem::KeyInvalid(error))),
-    };
-    let key = gate.hasher().store_key(&policy.scope, &head, found.key.as_str());
-    let print = gate.hasher().fingerprint(&policy, &head, &body.bytes);
-    voice.echo = found.echo;
-    let exchange = Exchange { gate, voice, inner, head, body, named: found.key, key, print };
-    Ok(Box::new(exchange).answer().await)
+        match key::glance(&self.policy, &request) {
+            Ok(Glance::Absent) if self.policy.require_key => self.refuse(Problem::KeyMissing),
+            Ok(Glance::Absent) => self.pass(request),
+            Ok(Glance::Found(found)) => self.manage(request, Some(found)),
+            Ok(Glance::InBody) => self.manage(request, None),
+            Err(error) => self.refuse(Problem::KeyInvalid(error)),
+        }
+    }
+
+    fn pass<B, R>(&self, request: Request<B>) -> Answering<S, B, R>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    {
+        let response = self.inner.clone().oneshot(request.map(RequestBody::passing));
+        Answering { path: Path::Passing { response } }
+    }
+
+    fn refuse<B, R>(&self, problem: Problem) -> Answering<S, B, R>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    {
+        let voice = Voice { policy: Arc::clone(&self.policy), echo: None };
+        Answering { path: Path::Refused { answer: Some(voice.refuse(problem)) } }
+    }
+
+    /// Reads the body, finds the key, and answers from the cache or hands over to the
+    /// exchange.
+    ///
+    /// A block and not a function: what a function takes has its place in the future twice,
+    /// and this one has to stay below what an allocator calls small.
+    fn manage<B, R>(&self, request: Request<B>, found: Option<Found>) -> Answering<S, B, R>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError> + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let Self { gate, policy, inner } = self.clone();
+        let (named, echo) = found.map_or((None, None), |found| (Some(found.key), found.echo));
+        let mut voice = Voice { policy, echo };
+        let (head, body) = request.into_parts();
+        let answer = Box::pin(async move {
+            if gate.is_closing() {
+                return Ok(voice.refuse(Problem::ShuttingDown));
+            }
+            let limit = voice.policy.max_request_body;
+            let body = match body::read(body, limit, gate.budget()).await {
+                Ok(body) => body,
+                Err(problem) => return Ok(voice.refuse(problem)),
+            };
+            let policy = &*voice.policy;
+            let found = match named {
+                Some(key) => Ok(Some(key)),
+                None => key::find(policy, gate.hasher(), &head, &body.bytes).map(|found| {
+                    let Found { key, echo } = found?;
+                    voice.echo = echo;
+                    Some(key)
+                }),
+            };
+            let named = match found {
+                Ok(Some(named)) => named,
+                Ok(None) if policy.require_key => return Ok(voice.refuse(Problem::KeyMissing)),
+                Ok(None) => {
+                    let request = Request::from_parts(head, RequestBody::whole(body));
+                    let response = Box::pin(inner.oneshot(request)).await?;
+                    return Ok(response.map(ResponseBody::passing));
+                }
+                Err(error) => return Ok(voice.refuse(Problem::KeyInvalid(error))),
+            };
+            let key = gate.hasher().store_key(&policy.scope, &head, named.as_str());
+            let print = gate.hasher().fingerprint(policy, &head, &body.bytes);
+            if let Some(answer) = exchange::cached_answer(&gate, &voice, &key, print) {
+                return Ok(answer);
+            }
+            let exchange = Box::new(Exchange { gate, voice, inner, head, body, named, key, print });
+            Ok(Box::pin(exchange.answer()).await)
+        });
+        Answering { path: Path::Managed { answer } }
+    }
 }
 
 pin_project! {
     /// The response of an [`IdempotencyService`].
     pub struct ResponseFuture<S, B, R>
+    where
+        S: Service<Request<RequestBody<B>>>,
+    {
+        #[pin]
+        answer: Answering<S, B, R>,
+    }
+}
+
+pin_project! {
+    /// The same within this crate.
+    pub(crate) struct Answering<S, B, R>
     where
         S: Service<Request<RequestBody<B>>>,
     {
@@ -186,6 +205,21 @@ pin_project! {
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B, R>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+{
+    type Output = Result<Answer<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut answer = ready!(self.project().answer.poll(cx))?;
+        if let Some(outcome) = answer.body().outcome() {
+            answer.extensions_mut().insert(outcome);
+        }
+        Poll::Ready(Ok(answer))
+    }
+}
+
+impl<S, B, R> Future for Answering<S, B, R>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
 {

@@ -14,8 +14,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    Gate, IdempotencyLayer, IdempotencyService, Outcome, RequestBody, ResponseBody, UpstreamError,
-    config,
+    Gate, IdempotencyLayer, IdempotencyService, RequestBody, ResponseBody, UpstreamError, config,
     engine::{
         policy::Policy,
         problem::{Problem, Style},
@@ -101,8 +100,8 @@ impl Route {
         request: Request<InboundBody<Incoming>>,
     ) -> http::Response<ServedBody> {
         let served = match &self.way {
-            // Both are always ready.
-            Way::Gated(service) => service.clone().call(request).await,
+            Way::Gated(service) => service.answer(request).await,
+            // It is always ready.
             Way::Open(upstream) => upstream
                 .clone()
                 .call(request.map(RequestBody::passing))
@@ -113,8 +112,8 @@ impl Route {
             tracing::warn!(%error, "an exchange without a key failed");
             refuse(Problem::UpstreamFailed(error.fault()), self.style())
         });
-        if let Some(outcome) = response.extensions().get::<Outcome>() {
-            self.metrics.count(*outcome);
+        if let Some(outcome) = response.body().outcome() {
+            self.metrics.count(outcome);
         }
         response
     }
