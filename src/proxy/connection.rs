@@ -15,12 +15,12 @@
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use http::{HeaderValue, header::CONNECTION};
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 use super::{
+    closing::Closing,
     headers::Peer,
     http2,
     inbound::Paced,
@@ -38,7 +38,7 @@ pub(super) struct Client {
     /// Whether the client may speak HTTP/2.
     pub(super) http2: bool,
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) closing: CancellationToken,
+    pub(super) closing: Closing,
 }
 
 /// A connection of HTTP/1 between two requests.
@@ -75,7 +75,7 @@ impl Client {
             biased;
             // An error is met again by the one who reads.
             _ = stream.readable() => true,
-            () = self.closing.cancelled() => false,
+            () = self.closing.begun() => false,
             () = tokio::time::sleep_until(since + self.limits.idle_timeout) => {
                 tracing::debug!("no request came for too long (server.idle_timeout)");
                 false
@@ -92,7 +92,7 @@ impl Client {
         let decided = tokio::select! {
             biased;
             decided = preface::decide(stream, idle_timeout, head_timeout) => decided,
-            () = self.closing.cancelled() => return None,
+            () = self.closing.begun() => return None,
         };
         match decided {
             Ok((Spoken::Http1, io)) => self.http1(io, since).await,
@@ -112,21 +112,23 @@ impl Client {
 
     /// Serves HTTP/1 until the connection ends or rests.
     async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
-        let (io, pace) = Paced::new(io, self.limits, since, self.closing.clone());
+        let (io, pace) = Paced::new(io, self.limits, since, &self.closing);
         let exchanges = pace.clone();
         let service = service_fn(|request| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&self.peer));
             let exchange = pipeline.handle(request, peer, exchanges.clone());
             async move {
                 let mut response = exchange.await;
-                if self.closing.is_cancelled() {
+                if self.closing.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
             }
         });
+        // Head and body are copied into one piece: for what is small, the system takes longer
+        // to gather two than it takes to copy both.
         let mut connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+            http1::Builder::new().writev(false).serve_connection(TokioIo::new(io), service);
         let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if pace.is_resting() => Poll::Ready(None),

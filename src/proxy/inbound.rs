@@ -8,7 +8,6 @@
 //! | one piece of a body | the next | `body_timeout`, [`InboundBody`] |
 
 use std::{
-    future::Future as _,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -22,13 +21,13 @@ use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    joined::write_through,
+    closing::{Closing, Watch},
     link::Limits,
     pace::{Pace, Unread},
     pause::{Pause, Timer},
+    through::write_through,
 };
 use crate::{
     BoxError,
@@ -55,17 +54,12 @@ pub(crate) struct Paced<I> {
     /// Everything that was to be written has been.
     flushed: bool,
     /// After it an unused connection ends, as if the client had ended it.
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    closing: Watch,
 }
 
 impl<I> Paced<I> {
     /// A connection that has been unused `since`.
-    pub(crate) fn new(
-        io: I,
-        limits: Limits,
-        since: Instant,
-        closing: CancellationToken,
-    ) -> (Self, Pace) {
+    pub(crate) fn new(io: I, limits: Limits, since: Instant, closing: &Closing) -> (Self, Pace) {
         let pace = Pace::default();
         let paced = Self {
             io,
@@ -76,7 +70,7 @@ impl<I> Paced<I> {
             begun: false,
             since: Some(since),
             flushed: true,
-            closing: Box::pin(closing.cancelled_owned()),
+            closing: closing.watch(),
         };
         (paced, pace)
     }
@@ -116,7 +110,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
             return read;
         }
         let this = &mut *self;
-        if !this.begun && this.closing.as_mut().poll(cx).is_ready() {
+        if !this.begun && this.closing.has_begun(cx) {
             return Poll::Ready(Ok(()));
         }
         let since = *this.since.get_or_insert_with(Instant::now);
@@ -218,7 +212,7 @@ mod tests {
     fn paced() -> (DuplexStream, Paced<DuplexStream>, Pace) {
         let (client, server) = duplex(64);
         let limits = Limits { head_timeout: 60 * SECOND, idle_timeout: 60 * SECOND };
-        let (paced, pace) = Paced::new(server, limits, Instant::now(), CancellationToken::new());
+        let (paced, pace) = Paced::new(server, limits, Instant::now(), &Closing::default());
         (client, paced, pace)
     }
 

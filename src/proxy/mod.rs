@@ -8,11 +8,11 @@
 //! `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
 //! both sides; nothing here parses HTTP, but for the lengths of frames.
 
+mod closing;
 mod connection;
 mod headers;
 mod http2;
 mod inbound;
-mod joined;
 mod link;
 mod observe;
 mod outbound;
@@ -24,6 +24,7 @@ mod release;
 mod route;
 mod server;
 mod start;
+mod through;
 mod tunnel;
 mod upstream;
 mod watch;

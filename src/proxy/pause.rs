@@ -3,7 +3,7 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -14,15 +14,30 @@ use tokio::time::{Instant, Sleep};
 /// Setting one is free while an earlier one still waits: that rings too early at
 /// worst, and is wound up anew.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Timer(Option<Set>);
+
+#[derive(Debug)]
+struct Set {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it wakes.
+    waker: Option<Waker>,
+}
 
 impl Timer {
     /// Ready when it is later than `until`, else wakes the task then.
     pub(crate) fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        let Set { sleep, waker } = self.0.get_or_insert_with(|| Set {
+            sleep: Box::pin(tokio::time::sleep_until(until)),
+            waker: None,
+        });
         if sleep.deadline() > until {
             sleep.as_mut().reset(until);
+        } else if waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && !sleep.is_elapsed()
+        {
+            return Poll::Pending;
         }
+        *waker = Some(cx.waker().clone());
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= until {
                 return Poll::Ready(());

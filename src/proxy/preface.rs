@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::joined::write_through;
+use super::through::write_through;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

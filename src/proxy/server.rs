@@ -6,6 +6,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    closing::Closing,
     connection::Client,
     headers::Peer,
     link::Limits,
@@ -43,7 +44,7 @@ pub struct Server {
     gate: Gate,
     workers: Workers,
     connections: TaskTracker,
-    closing: CancellationToken,
+    closing: Closing,
     listener: TcpListener,
     address: SocketAddr,
     admin: admin::Server,
@@ -67,7 +68,7 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::listen("server.listen", config.server.listen, &error))?;
-        let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+        let (connections, closing) = (TaskTracker::new(), Closing::default());
         let services = (0..workers::count()).map(|_| {
             let pipeline = Arc::new(Pipeline {
                 routes: metrics.collect(|| Routes::new(&config.routes, &gate)),
@@ -146,7 +147,7 @@ impl Server {
         drop(listener);
         tracing::info!(pending = gate.pending(), "shutting down: finishing what runs");
         gate.close();
-        closing.cancel();
+        closing.begin();
         connections.close();
         let abandoned = gate.drain(settings.drain).await;
         // Answers of finished exchanges still have to reach their clients.

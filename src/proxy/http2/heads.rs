@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::super::joined::write_through;
+use super::super::through::write_through;
 use crate::mutants::{Mutant, is_active};
 
 /// The preface is followed by frames.

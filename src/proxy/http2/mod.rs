@@ -15,11 +15,10 @@ use http::Response;
 use hyper::{server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::streams::Slot;
 use self::{heads::Heads, streams::Streams};
-use super::{headers::Peer, link::Limits, pipeline::Pipeline};
+use super::{closing::Closing, headers::Peer, link::Limits, pipeline::Pipeline};
 use crate::engine::hop::strip_hop_by_hop;
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
@@ -48,7 +47,7 @@ pub(crate) async fn serve<I>(
     peer: Arc<Peer>,
     limits: Limits,
     pipeline: Arc<Pipeline>,
-    closing: CancellationToken,
+    closing: Closing,
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -75,7 +74,7 @@ pub(crate) async fn serve<I>(
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = &mut connection => Some(served),
-        () = closing.cancelled() => None,
+        () = closing.begun() => None,
         () = streams.quiet_for(limits.idle_timeout) => None,
     };
     let served = match served {

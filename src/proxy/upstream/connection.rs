@@ -17,7 +17,10 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1::SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
@@ -49,6 +52,10 @@ pub(crate) struct Connection<B> {
 /// The exchange took longer than it may.
 pub(crate) struct TooLate;
 
+/// What became of a request. One that is given back was not sent.
+pub(crate) type Exchanged<B> =
+    Result<Result<Response<Incoming>, TrySendError<Request<B>>>, TooLate>;
+
 impl<B> Connection<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -57,8 +64,9 @@ where
     /// Speaks HTTP/1.1 on a new connection.
     pub(crate) async fn open(stream: TcpStream) -> hyper::Result<Self> {
         let (io, meter) = Metered::new(stream);
+        // Head and body in one piece, as towards the client.
         let (sender, connection) =
-            hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await?;
+            http1::Builder::new().writev(false).handshake(TokioIo::new(io)).await?;
         let driver: Driver = Box::pin(connection.with_upgrades());
         Ok(Self { sender, driver: Some(driver), meter, reused: false, timer: Timer::default() })
     }
@@ -75,24 +83,29 @@ where
     }
 
     /// Sends a request and waits for the head of its response, `until` then.
-    pub(crate) async fn exchange(
+    ///
+    /// The request goes to the library before the future begins, which need not hold it.
+    pub(crate) fn exchange(
         &mut self,
         request: Request<B>,
         until: Instant,
-    ) -> Result<Result<Response<Incoming>, TrySendError<Request<B>>>, TooLate> {
+    ) -> impl Future<Output = Exchanged<B>> + Send {
         let is_small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL);
         if !is_small {
             self.hand_over();
         }
-        let mut response = std::pin::pin!(self.sender.try_send_request(request));
-        poll_fn(|cx| {
-            self.drive(cx);
-            match response.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Ok(response)),
-                Poll::Pending => self.timer.poll_until(until, cx).map(|()| Err(TooLate)),
-            }
-        })
-        .await
+        let response = self.sender.try_send_request(request);
+        async move {
+            let mut response = std::pin::pin!(response);
+            poll_fn(|cx| {
+                self.drive(cx);
+                match response.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Ok(response)),
+                    Poll::Pending => self.timer.poll_until(until, cx).map(|()| Err(TooLate)),
+                }
+            })
+            .await
+        }
     }
 }
 

@@ -17,8 +17,6 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::joined;
-
 /// Set for ever once no more may be written.
 const SEALED: u64 = 1 << 63;
 /// Set while a write is under way.
@@ -100,7 +98,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let Self { io, meter } = self.get_mut();
-        meter.write(|| joined::poll_write(Pin::new(io), cx, bufs))
+        meter.write(|| Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -99,7 +99,7 @@ where
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let since = Instant::now();
-            let response = shared.exchange(request).await;
+            let response = shared.exchange(request, since).await;
             shared.durations.record(since.elapsed());
             response
         })
@@ -114,13 +114,14 @@ where
     async fn exchange(
         &self,
         mut request: Request<B>,
+        since: Instant,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
         let keyed = request.extensions().get::<Key>().is_some();
         // Held until the response is complete, whether or not its client still waits.
         let slot = request.extensions_mut().remove::<Slot>();
         let fresh = keyed && !is_active(Mutant::ReuseOldConnections);
         let max_idle = if fresh { FRESH } else { Duration::MAX };
-        let deadline = self.settings.total_timeout.map(|limit| Instant::now() + limit);
+        let deadline = self.settings.total_timeout.map(|limit| since + limit);
         let switches = headers::to_upstream(&mut request);
         loop {
             let (pool, mut connection) = self.connection(max_idle).await?;
