@@ -19,16 +19,18 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
 
 use super::{
+    encode::{Fields, HeadFields, delimited_after},
     fingerprint::Fingerprint,
     record::{
         self, Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Summary, Timestamp,
         Token, Tombstone, Unknown,
     },
+    response::ADDED,
 };
 
 /// The layout that is written. Every version up to it is read.
@@ -64,62 +66,19 @@ pub enum CodecError {
 /// Writes a record that is kept for `kept`.
 #[must_use]
 pub fn encode(record: &Record, kept: Duration) -> Encoded {
-    let mut response = None;
-    let (state, body) = match record {
-        Record::Pending(pending) => (
-            State::Pending,
-            Head {
-                fingerprint: print(pending.fingerprint),
-                node: pending.node.to_string(),
-                started: pending.started.0,
-                until: pending.lease_until.0,
-                ..Head::default()
-            },
-        ),
-        Record::Unknown(unknown) => (
-            State::Unknown,
-            Head {
-                fingerprint: print(unknown.fingerprint),
-                node: unknown.node.to_string(),
-                started: unknown.started.0,
-                at: unknown.since.0,
-                reason: Reason::ALL.iter().position(|r| *r == unknown.reason).unwrap_or(0) as u32,
-                ..Head::default()
-            },
-        ),
-        Record::Done(done) => {
-            response = Some(encode_response(done.fence, &done.response));
-            (
-                State::Done,
-                Head {
-                    fingerprint: print(done.fingerprint),
-                    at: done.completed.0,
-                    until: done.retained_until.0,
-                    ..Head::default()
-                },
-            )
-        }
-        Record::Expired(tombstone) => (
-            State::Done,
-            Head {
-                fingerprint: print(tombstone.fingerprint),
-                at: tombstone.completed.0,
-                ..Head::default()
-            },
-        ),
-    };
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
-    let body = Head { state: state as i32, kept, ..body };
-    Encoded { head: assemble(record.fence(), &body), response }
+    let fence = record.fence();
+    let response = match record {
+        Record::Done(done) => Some(assemble(fence, &done.response)),
+        Record::Pending(_) | Record::Unknown(_) | Record::Expired(_) => None,
+    };
+    Encoded { head: assemble(fence, &HeadFields::of(record, kept)), response }
 }
 
-fn assemble(fence: Fence, message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut bytes = Vec::with_capacity(FENCE.end + prost::length_delimiter_len(length) + length);
-    bytes.put_u8(VERSION);
-    bytes.put_slice(&encode_fence(fence));
-    message.encode_length_delimited(&mut bytes).expect("a Vec grows as far as it must");
-    bytes.into()
+fn assemble(fence: Fence, message: &impl Fields) -> Bytes {
+    let mut before = [VERSION; FENCE.end];
+    before[FENCE].copy_from_slice(&encode_fence(fence));
+    delimited_after(&before, message).into()
 }
 
 /// Writes a fence the way a head carries it, for a store's comparison.
@@ -234,27 +193,6 @@ fn message<M: Message + Default>(bytes: impl bytes::Buf + Clone) -> Result<M, Co
     Ok(message)
 }
 
-fn print(fingerprint: Fingerprint) -> Vec<u8> {
-    fingerprint.as_bytes().to_vec()
-}
-
-fn encode_response(fence: Fence, recorded: &Recorded) -> Bytes {
-    let message = match recorded {
-        Recorded::StatusOnly(status) => {
-            Response { status: status.as_u16().into(), status_only: true, ..Response::default() }
-        }
-        Recorded::Whole(response) => Response {
-            status: response.status.as_u16().into(),
-            status_only: false,
-            headers: fields(&response.headers),
-            body: response.body.clone(),
-            has_trailers: response.trailers.is_some(),
-            trailers: response.trailers.as_ref().map(fields).unwrap_or_default(),
-        },
-    };
-    assemble(fence, &message)
-}
-
 fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
     if decode_fence(&bytes)? != fence {
         return Err(CodecError::Mixed);
@@ -275,24 +213,8 @@ fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
     }))
 }
 
-/// All fields as slices of one copy.
-fn fields(map: &HeaderMap) -> Vec<Field> {
-    let lengths = map.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let mut copies = BytesMut::with_capacity(lengths.sum());
-    for (name, value) in map {
-        copies.put_slice(name.as_str().as_bytes());
-        copies.put_slice(value.as_bytes());
-    }
-    let mut copies = copies.freeze();
-    let field = |(name, value): (&HeaderName, &HeaderValue)| Field {
-        name: copies.split_to(name.as_str().len()),
-        value: copies.split_to(value.len()),
-    };
-    map.iter().map(field).collect()
-}
-
 fn header_map(fields: Vec<Field>) -> Result<HeaderMap, CodecError> {
-    let mut map = HeaderMap::with_capacity(fields.len());
+    let mut map = HeaderMap::with_capacity(fields.len() + ADDED);
     for Field { name, value } in fields {
         let name = HeaderName::from_bytes(&name);
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
@@ -329,7 +251,7 @@ struct Head {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-enum State {
+pub(super) enum State {
     Absent = 0,
     Pending = 1,
     Unknown = 2,

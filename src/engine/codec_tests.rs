@@ -85,6 +85,17 @@ proptest! {
     }
 
     #[test]
+    fn what_is_written_is_what_the_derived_encoders_write(record in records()) {
+        let Encoded { head, response } = encode(&record, Duration::from_millis(77));
+        let read: Head = message(&head[FENCE.end..]).unwrap();
+        prop_assert_eq!(&read.encode_length_delimited_to_vec()[..], &head[FENCE.end..]);
+        if let Some(response) = response {
+            let read: Response = message(&response[FENCE.end..]).unwrap();
+            prop_assert_eq!(&read.encode_length_delimited_to_vec()[..], &response[FENCE.end..]);
+        }
+    }
+
+    #[test]
     fn a_summary_is_that_of_the_record(record in records()) {
         let encoded = encode(&record, Duration::from_millis(77));
         let there = encoded.response.is_some();

@@ -44,7 +44,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Removes headers and keeps the order of the others, where `HeaderMap::remove`
 /// moves the last one into the gap.
-pub(super) fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
     let mut goes = headers.keys().filter(|name| !stays(name));
     let Some(first) = goes.next() else { return };
     // Whoever comes last leaves no gap; servers like to put `Connection` there.

@@ -23,6 +23,8 @@ mod canonical;
 #[cfg(feature = "codec")]
 pub mod codec;
 pub mod decision;
+#[cfg(feature = "codec")]
+mod encode;
 pub mod facet;
 pub mod fingerprint;
 pub mod hop;

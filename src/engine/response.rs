@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 
-use super::hop::{retain, strip_hop_by_hop};
+use super::hop::strip_hop_by_hop;
 
 /// A response without the connection that it came over.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,29 +27,36 @@ impl StoredResponse {
     #[must_use]
     pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
         strip_hop_by_hop(&mut head.headers);
-        retain(&mut head.headers, |name| *name != CONTENT_LENGTH);
         Self {
             status: head.status,
-            headers: with_own_values(head.headers),
+            headers: own(&head.headers),
             body: Bytes::copy_from_slice(&body),
-            trailers: trailers.map(with_own_values),
+            trailers: trailers.as_ref().map(own),
         }
     }
 }
 
-/// Copies all values into one place, which nobody else keeps.
-fn with_own_values(mut headers: HeaderMap) -> HeaderMap {
+/// How many fields an answer adds to the recorded ones. A map keeps its room when it is
+/// cloned, and one that must grow costs more than the clone.
+pub(super) const ADDED: usize = 4;
+
+/// The same fields but for the length, whose values lie in one place that nobody else keeps.
+fn own(headers: &HeaderMap) -> HeaderMap {
     let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
     let mut copies = copies.freeze();
-    for value in headers.values_mut() {
+    let mut owned = HeaderMap::with_capacity(headers.len() + ADDED);
+    for (name, value) in headers {
         let copy = copies.split_to(value.len());
-        if let Ok(mut own) = HeaderValue::from_maybe_shared(copy) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
+        if *name == CONTENT_LENGTH {
+            continue;
         }
+        // What was a value is one.
+        let mut copy = HeaderValue::from_maybe_shared(copy).unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        owned.append(name.clone(), copy);
     }
-    headers
+    owned
 }
 
 #[cfg(test)]
