@@ -14,7 +14,7 @@
 //! 5. The guard looks at every connection before it is used.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -28,7 +28,7 @@ use redis::{
 };
 use tokio::{
     runtime,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{RedisOptions, guard::Guard, verify};
@@ -87,7 +87,8 @@ impl Link {
         let info = info.set_tcp_settings(tcp::TcpSettings::default().set_nodelay(true));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
-            .set_response_timeout(Some(options.reply_timeout))
+            // Replies are waited for here, once and not by two timers.
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
         Ok(Self {
             client: Client::open(info)?,
@@ -121,26 +122,52 @@ impl Link {
         operation: &str,
         request: Request<'_>,
     ) -> Result<T, StoreError> {
-        let bound = 2 * self.reply_within;
-        match timeout(bound, self.twice(&request)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(self.error(operation, error)),
-            Err(_) => Err(StoreError::timeout(&self.what(operation), bound)),
-        }
-    }
-
-    async fn twice<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
-        match self.once(request).await {
-            Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
-                self.once(request).await
+        let result = match self.live() {
+            Some(connection) => {
+                let since = Instant::now();
+                match self.once(&request, connection).await {
+                    Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
+                        Box::pin(self.anew(&request, 1, since)).await
+                    }
+                    result => result,
+                }
             }
-            result => result,
-        }
+            None => Box::pin(self.anew(&request, 2, Instant::now())).await,
+        };
+        result.map_err(|error| self.error(operation, error))
     }
 
-    async fn once<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
-        let (number, mut connection) = self.connection().await?;
-        let result = request.send(&self.guard, &mut connection).await;
+    /// Sends a request that came `since`, connecting where it must, and if that fails so
+    /// often as is allowed.
+    async fn anew<T: FromRedisValue>(
+        &self,
+        request: &Request<'_>,
+        attempts: usize,
+        since: Instant,
+    ) -> RedisResult<T> {
+        let attempts = async {
+            let mut left = attempts;
+            loop {
+                left -= 1;
+                let attempt = async { self.once(request, self.connection().await?).await };
+                match attempt.await {
+                    Err(error)
+                        if error.is_io_error() && left > 0 && !is_active(Mutant::NoRepeat) => {}
+                    result => return result,
+                }
+            }
+        };
+        timeout_at(since + 2 * self.reply_within, attempts).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Sends a request on a connection, and gives up the connection when it does not work.
+    async fn once<T: FromRedisValue>(
+        &self,
+        request: &Request<'_>,
+        (number, mut connection): (u64, MultiplexedConnection),
+    ) -> RedisResult<T> {
+        let reply = request.send(&self.guard, &mut connection);
+        let result = timeout(self.reply_within, reply).await.unwrap_or_else(|_| Err(late()));
         if let Err(error) = &result
             && spoils_connection(error)
         {
@@ -185,7 +212,8 @@ impl Link {
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        self.guard.look(&mut connection).await?;
+        let look = timeout(self.reply_within, self.guard.look(&mut connection));
+        look.await.unwrap_or_else(|_| Err(late()))?;
         Ok(connection)
     }
 
@@ -265,6 +293,11 @@ impl Request<'_> {
             }
         }
     }
+}
+
+/// No reply in time.
+fn late() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
 /// Whether to go on with another connection. A time-out counts, because the

@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{IntoConnectionInfo, Pipeline, Script, Value};
+use redis::{Cmd, IntoConnectionInfo, Pipeline, Script, Value};
 
 use self::{
     link::{Link, Request},
-    wire::{Name, bulk, call, milliseconds, unexpected},
+    wire::{Name, bulk, call, milliseconds, pipeline, unexpected},
 };
 use super::{Claimed, Cursor, Durability, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::engine::{
@@ -137,8 +137,9 @@ impl RedisStore {
         &self,
         operation: &str,
         script: &Script,
-        mut call: Pipeline,
+        call: Cmd,
     ) -> Result<Write, StoreError> {
+        let mut call = pipeline([call]);
         self.wait_for_replicas(&mut call);
         let mut reply: Vec<Value> =
             self.link.run(operation, Request::Script(script, &call)).await?;
@@ -199,14 +200,13 @@ impl Store for RedisStore {
     ) -> Result<Claimed, StoreError> {
         self.admit().await?;
         let name = Name::of(key);
-        let mut pipeline = Pipeline::with_capacity(4);
-        pipeline
-            .cmd("SET")
-            .arg(&name.head)
-            .arg(&*codec::encode(record, keep.record).head)
-            .arg(&["NX", "GET", "PX"])
-            .arg(milliseconds(keep.record));
-        pipeline.cmd("GET").arg(&name.response);
+        let head = codec::encode(record, keep.record).head;
+        let mut set = Cmd::with_capacity(7, 128 + head.len());
+        set.arg("SET").arg(name.head()).arg(&*head);
+        set.arg(&["NX", "GET", "PX"]).arg(milliseconds(keep.record));
+        let mut get = Cmd::with_capacity(2, 128);
+        get.arg("GET").arg(name.response());
+        let mut pipeline = pipeline([set, get]);
         if self.options.refuse_after_loss {
             pipeline.cmd("GET").arg(marker::NAME);
         }
@@ -259,7 +259,8 @@ impl Store for RedisStore {
             self.admit().await?;
         }
         let new = codec::encode(record, keep.record);
-        let mut call = call(&scripts::SWAP, key);
+        let length = new.head.len() + new.response.as_deref().map_or(0, <[u8]>::len);
+        let mut call = call(&scripts::SWAP, key, 2 * codec::FENCE.len() + length + 32);
         call.arg(&codec::encode_fence(expect)[..])
             .arg(&codec::encode_fence(record.fence())[..])
             .arg(&*new.head)
@@ -274,7 +275,7 @@ impl Store for RedisStore {
     }
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
-        let mut call = call(&scripts::REMOVE, key);
+        let mut call = call(&scripts::REMOVE, key, codec::FENCE.len());
         call.arg(&codec::encode_fence(expect)[..]);
         self.compare("remove", &scripts::REMOVE, call).await
     }
@@ -282,7 +283,7 @@ impl Store for RedisStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         let name = Name::of(key);
         let mut command = redis::cmd("MGET");
-        command.arg(&name.head).arg(&name.response);
+        command.arg(name.head()).arg(name.response());
         let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.run("get", Request::One(&command)).await?;
         let Some(head) = head else { return Ok(None) };
@@ -298,7 +299,7 @@ impl Store for RedisStore {
         let name = Name::of(key);
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.atomic();
-        pipeline.cmd("GET").arg(&name.head).cmd("PTTL").arg(&name.head);
+        pipeline.cmd("GET").arg(name.head()).cmd("PTTL").arg(name.head());
         let (head, left): (Option<Vec<u8>>, i64) =
             self.link.run("age", Request::Many(&pipeline)).await?;
         let Some(head) = head else { return Ok(None) };
@@ -347,7 +348,7 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(2 * keys.len());
         for key in &keys {
             let name = Name::of(key);
-            pipeline.cmd("GET").arg(name.head).cmd("EXISTS").arg(name.response);
+            pipeline.cmd("GET").arg(name.head()).cmd("EXISTS").arg(name.response());
         }
         let rows: Vec<(Option<Vec<u8>>, bool)> =
             self.link.run("scan", Request::Many(&pipeline)).await?;

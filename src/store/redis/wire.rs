@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use redis::{FromRedisValue as _, Pipeline, Script, Value};
+use arrayvec::ArrayString;
+use redis::{Cmd, FromRedisValue as _, Pipeline, Script, Value};
 
 use crate::{
     engine::record::StoreKey,
@@ -13,17 +14,27 @@ use crate::{
 /// overflows its clock: a hundred years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The two keys of a record.
-pub(super) struct Name {
-    pub(super) head: String,
-    pub(super) response: String,
-}
+/// The two keys of a record, of which one begins with the other.
+pub(super) struct Name(ArrayString<RESPONSE>);
+
+const HEAD: usize = "oncegate:{}".len() + 64;
+const RESPONSE: usize = HEAD + ":r".len();
 
 impl Name {
     pub(super) fn of(key: &StoreKey) -> Self {
-        let hex = key.to_hex();
-        let head = ["oncegate:{", &hex, "}"].concat();
-        Self { response: [&head, ":r"].concat(), head }
+        let mut name = ArrayString::new();
+        for part in ["oncegate:{", &key.to_hex(), "}:r"] {
+            name.push_str(part);
+        }
+        Self(name)
+    }
+
+    pub(super) fn head(&self) -> &str {
+        &self.0[..HEAD]
+    }
+
+    pub(super) fn response(&self) -> &str {
+        &self.0
     }
 
     pub(super) fn parse(head: &[u8]) -> Option<StoreKey> {
@@ -32,14 +43,24 @@ impl Name {
     }
 }
 
-/// The call of a script on a record's keys.
+/// The call of a script on a record's keys, with room for arguments of `length` bytes.
 ///
 /// Built by hand: `redis::ScriptInvocation` would copy a response once more.
-pub(super) fn call(script: &Script, key: &StoreKey) -> Pipeline {
+pub(super) fn call(script: &Script, key: &StoreKey, length: usize) -> Cmd {
     let name = Name::of(key);
-    let mut call = Pipeline::with_capacity(2);
-    call.cmd("EVALSHA").arg(script.get_hash()).arg(2).arg(name.head).arg(name.response);
+    let mut call = Cmd::with_capacity(11, 64 + HEAD + RESPONSE + length);
+    call.arg("EVALSHA").arg(script.get_hash()).arg(2).arg(name.head()).arg(name.response());
     call
+}
+
+/// Several commands at once.
+pub(super) fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
+    // Room for what durability and the look for a loss may add.
+    let mut pipeline = Pipeline::with_capacity(4);
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
 }
 
 /// A string that a command replied with, or nothing.
