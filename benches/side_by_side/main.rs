@@ -28,7 +28,7 @@ use clap::Parser;
 use self::{
     results::{Measured, Results},
     rows::Row,
-    servers::{Subject, gate, nginx},
+    servers::{Store, Subject, gate, nginx},
 };
 
 mod goals;
@@ -55,7 +55,8 @@ type Result<T> = std::result::Result<T, oncegate::BoxError>;
 #[derive(Parser)]
 #[command(name = "cargo bench --bench side_by_side --")]
 struct Options {
-    /// Rows whose ids contain one of these, separated by commas; `--list` names them.
+    /// Rows whose ids contain one of these, separated by commas; `--list` names them. With
+    /// `--grow`: redis or embedded.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// How long a measurement takes.
@@ -132,9 +133,13 @@ fn run(mut options: Options) -> Result<()> {
     interrupt::watch()?;
     let backend = nginx::backend()?;
     if !options.grow.is_empty() {
-        let lines = grow::measure(&options.grow, backend.address, duration, options.runs)?;
+        let stores = [(Store::Redis, "redis"), (Store::Embedded, "embedded")];
+        let stores = stores.into_iter().filter(|(_, name)| options.wants(name));
+        let stores: Vec<Store> = stores.map(|(store, _)| store).collect();
+        let lines = grow::measure(&stores, &options.grow, backend.address, duration, options.runs)?;
         println!("{}", grow::report::terminal(&lines));
-        return if options.quick { Ok(()) } else { grow::report::publish(&lines, &options.how()) };
+        let whole = !options.quick && options.only.is_empty();
+        return if whole { grow::report::publish(&lines, &options.how()) } else { Ok(()) };
     }
     let results = measure_all(rows, backend.address, duration, &options)?;
     let goals = goals::check(&results);

@@ -1,7 +1,7 @@
 //! Headers that belong to one connection (RFC 9110, 7.6.1).
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, TRAILER},
 };
 
@@ -14,10 +14,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
+        .map(HeaderValue::as_bytes)
         // The usual ones name no other header.
-        .filter(|token| !matches!(*token, b"keep-alive" | b"close"))
+        .filter(|value| !matches!(*value, b"keep-alive" | b"close"))
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != TRAILER && !is_for_everybody(name))
         .collect();
@@ -66,8 +67,6 @@ fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -37,7 +37,7 @@ use crate::{
 pub struct IdempotencyService<S> {
     gate: Gate,
     policy: Arc<Policy>,
-    inner: S,
+    pub(crate) inner: S,
 }
 
 impl<S> IdempotencyService<S> {
@@ -65,56 +65,59 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ResponseFuture { answer: self.answer(request) }
+        let path = match self.look(&request) {
+            Look::Pass => {
+                let request = request.map(RequestBody::passing);
+                Path::Passing { response: self.inner.clone().oneshot(request) }
+            }
+            Look::Refuse(problem) => Path::Refused { answer: Some(self.refuse(problem)) },
+            Look::Manage(found) => Path::Managed { answer: self.manage(request, found) },
+        };
+        ResponseFuture { path }
+    }
+}
+
+/// What the head of a request says.
+pub(crate) enum Look {
+    /// It has no key, and needs none.
+    Pass,
+    /// Something is wrong with its key.
+    Refuse(Problem),
+    /// It has a key, or its body may have one.
+    Manage(Option<Found>),
+}
+
+impl<S> IdempotencyService<S> {
+    pub(crate) fn look<B>(&self, request: &Request<B>) -> Look {
+        if !self.policy.manages(request.method()) {
+            return Look::Pass;
+        }
+        match key::glance(&self.policy, request) {
+            Ok(Glance::Absent) if self.policy.require_key => Look::Refuse(Problem::KeyMissing),
+            Ok(Glance::Absent) => Look::Pass,
+            Ok(Glance::Found(found)) => Look::Manage(Some(found)),
+            Ok(Glance::InBody) => Look::Manage(None),
+            Err(error) => Look::Refuse(Problem::KeyInvalid(error)),
+        }
+    }
+
+    /// A refusal that needs no more than the head.
+    pub(crate) fn refuse<R>(&self, problem: Problem) -> Answer<R> {
+        Voice { policy: Arc::clone(&self.policy), echo: None }.refuse(problem)
     }
 }
 
 impl<S: Clone> IdempotencyService<S> {
-    /// Answers without a word in the response's extensions: its body knows the outcome.
-    pub(crate) fn answer<B, R>(&self, request: Request<B>) -> Answering<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<BoxError> + Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
-        if !self.policy.manages(request.method()) {
-            return self.pass(request);
-        }
-        match key::glance(&self.policy, &request) {
-            Ok(Glance::Absent) if self.policy.require_key => self.refuse(Problem::KeyMissing),
-            Ok(Glance::Absent) => self.pass(request),
-            Ok(Glance::Found(found)) => self.manage(request, Some(found)),
-            Ok(Glance::InBody) => self.manage(request, None),
-            Err(error) => self.refuse(Problem::KeyInvalid(error)),
-        }
-    }
-
-    fn pass<B, R>(&self, request: Request<B>) -> Answering<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    {
-        let response = self.inner.clone().oneshot(request.map(RequestBody::passing));
-        Answering { path: Path::Passing { response } }
-    }
-
-    fn refuse<B, R>(&self, problem: Problem) -> Answering<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-    {
-        let voice = Voice { policy: Arc::clone(&self.policy), echo: None };
-        Answering { path: Path::Refused { answer: Some(voice.refuse(problem)) } }
-    }
-
     /// Reads the body, finds the key, and answers from the cache or hands over to the
     /// exchange.
     ///
     /// A block and not a function: what a function takes has its place in the future twice,
     /// and this one has to stay below what an allocator calls small.
-    fn manage<B, R>(&self, request: Request<B>, found: Option<Found>) -> Answering<S, B, R>
+    pub(crate) fn manage<B, R>(
+        &self,
+        request: Request<B>,
+        found: Option<Found>,
+    ) -> Managed<R, S::Error>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -128,7 +131,7 @@ impl<S: Clone> IdempotencyService<S> {
         let (named, echo) = found.map_or((None, None), |found| (Some(found.key), found.echo));
         let mut voice = Voice { policy, echo };
         let (head, body) = request.into_parts();
-        let answer = Box::pin(async move {
+        Box::pin(async move {
             if gate.is_closing() {
                 return Ok(voice.refuse(Problem::ShuttingDown));
             }
@@ -163,8 +166,7 @@ impl<S: Clone> IdempotencyService<S> {
             }
             let exchange = Box::new(Exchange { gate, voice, inner, head, body, named, key, print });
             Ok(Box::pin(exchange.answer()).await)
-        });
-        Answering { path: Path::Managed { answer } }
+        })
     }
 }
 
@@ -175,22 +177,15 @@ pin_project! {
         S: Service<Request<RequestBody<B>>>,
     {
         #[pin]
-        answer: Answering<S, B, R>,
-    }
-}
-
-pin_project! {
-    /// The same within this crate.
-    pub(crate) struct Answering<S, B, R>
-    where
-        S: Service<Request<RequestBody<B>>>,
-    {
-        #[pin]
         path: Path<S, B, R>,
     }
 }
 
 type Answer<R> = Response<ResponseBody<R>>;
+
+/// The answer to a managed request. Its body knows the outcome; a caller outside of this
+/// crate finds that in the extensions.
+pub(crate) type Managed<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>>;
 
 pin_project! {
     #[project = PathProj]
@@ -200,7 +195,7 @@ pin_project! {
     {
         Passing { #[pin] response: Oneshot<S, Request<RequestBody<B>>> },
         Refused { answer: Option<Answer<R>> },
-        Managed { answer: Pin<Box<dyn Future<Output = Result<Answer<R>, S::Error>> + Send>> },
+        Managed { answer: Managed<R, S::Error> },
     }
 }
 
@@ -211,31 +206,17 @@ where
     type Output = Result<Answer<R>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut answer = ready!(self.project().answer.poll(cx))?;
+        let mut answer = match self.project().path.project() {
+            PathProj::Passing { response } => ready!(response.poll(cx))?.map(ResponseBody::passing),
+            PathProj::Refused { answer } => {
+                answer.take().expect("a future is not polled after it is ready")
+            }
+            PathProj::Managed { answer } => ready!(answer.as_mut().poll(cx))?,
+        };
         if let Some(outcome) = answer.body().outcome() {
             answer.extensions_mut().insert(outcome);
         }
         Poll::Ready(Ok(answer))
-    }
-}
-
-impl<S, B, R> Future for Answering<S, B, R>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
-{
-    type Output = Result<Answer<R>, S::Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().path.project() {
-            PathProj::Passing { response } => {
-                let response = ready!(response.poll(cx))?;
-                Poll::Ready(Ok(response.map(ResponseBody::passing)))
-            }
-            PathProj::Refused { answer } => {
-                Poll::Ready(Ok(answer.take().expect("a future is not polled after it is ready")))
-            }
-            PathProj::Managed { answer } => answer.as_mut().poll(cx),
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 /// Setting one is free while an earlier one still waits: that rings too early at
 /// worst, and is wound up anew.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Set>);
+pub(crate) struct Timer(Option<Box<Set>>);
 
 #[derive(Debug)]
 struct Set {
@@ -26,9 +26,9 @@ struct Set {
 impl Timer {
     /// Ready when it is later than `until`, else wakes the task then.
     pub(crate) fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let Set { sleep, waker } = self.0.get_or_insert_with(|| Set {
-            sleep: Box::pin(tokio::time::sleep_until(until)),
-            waker: None,
+        let Set { sleep, waker } = &mut **self.0.get_or_insert_with(|| {
+            let sleep = Box::pin(tokio::time::sleep_until(until));
+            Box::new(Set { sleep, waker: None })
         });
         if sleep.deadline() > until {
             sleep.as_mut().reset(until);

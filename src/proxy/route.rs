@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, header::HOST};
 use hyper::body::Incoming;
 use metrics::Histogram;
-use tower::{Layer as _, Service as _};
+use tower::Layer as _;
 
 use super::{
     inbound::InboundBody,
@@ -19,6 +19,7 @@ use crate::{
         policy::Policy,
         problem::{Problem, Style},
     },
+    layer::Look,
 };
 
 /// What the connections to upstreams carry.
@@ -100,13 +101,12 @@ impl Route {
         request: Request<InboundBody<Incoming>>,
     ) -> http::Response<ServedBody> {
         let served = match &self.way {
-            Way::Gated(service) => service.answer(request).await,
-            // It is always ready.
-            Way::Open(upstream) => upstream
-                .clone()
-                .call(request.map(RequestBody::passing))
-                .await
-                .map(|response| response.map(ResponseBody::passing)),
+            Way::Gated(service) => match service.look(&request) {
+                Look::Pass => pass(&service.inner, request).await,
+                Look::Refuse(problem) => Ok(service.refuse(problem)),
+                Look::Manage(found) => service.manage(request, found).await,
+            },
+            Way::Open(upstream) => pass(upstream, request).await,
         };
         let response = served.unwrap_or_else(|error: UpstreamError| {
             tracing::warn!(%error, "an exchange without a key failed");
@@ -127,6 +127,15 @@ impl Route {
     pub(crate) fn durations(&self) -> &Histogram {
         self.metrics.durations()
     }
+}
+
+/// Sends a request on as it comes.
+fn pass(
+    upstream: &Upstream<Outgoing>,
+    request: Request<InboundBody<Incoming>>,
+) -> impl Future<Output = Result<http::Response<ServedBody>, UpstreamError>> {
+    let response = upstream.send(request.map(RequestBody::passing));
+    async { Ok(response.await?.map(ResponseBody::passing)) }
 }
 
 fn host<B>(request: &Request<B>) -> Option<&str> {

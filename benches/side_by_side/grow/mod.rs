@@ -47,13 +47,14 @@ struct Filled {
 }
 
 pub(crate) fn measure(
+    stores: &[Store],
     sizes: &[u64],
     backend: SocketAddr,
     duration: Duration,
     runs: usize,
 ) -> Result<Vec<Line>> {
     let mut filled = Vec::new();
-    for store in [Store::Redis, Store::Embedded] {
+    for &store in stores {
         for &records in sizes {
             filled.push(Filled::new(store, records)?);
         }

@@ -82,20 +82,18 @@ impl<B> Upstream<B> {
     }
 }
 
-impl<B> Service<Request<B>> for Upstream<B>
+type Answer<B> = Result<Response<UpstreamBody<B>>, UpstreamError>;
+
+impl<B> Upstream<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<UpstreamBody<B>>;
-    type Error = UpstreamError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, UpstreamError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    /// Sends a request. An upstream is always ready.
+    pub(crate) fn send(
+        &self,
+        request: Request<B>,
+    ) -> Pin<Box<dyn Future<Output = Answer<B>> + Send>> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let since = Instant::now();
@@ -106,16 +104,30 @@ where
     }
 }
 
+impl<B> Service<Request<B>> for Upstream<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<UpstreamBody<B>>;
+    type Error = UpstreamError;
+    type Future = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.send(request)
+    }
+}
+
 impl<B> Shared<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn exchange(
-        &self,
-        mut request: Request<B>,
-        since: Instant,
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+    async fn exchange(&self, mut request: Request<B>, since: Instant) -> Answer<B> {
         let keyed = request.extensions().get::<Key>().is_some();
         // Held until the response is complete, whether or not its client still waits.
         let slot = request.extensions_mut().remove::<Slot>();

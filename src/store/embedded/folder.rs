@@ -8,7 +8,7 @@ use std::{
 
 use redb::{DatabaseError, backends::FileBackend};
 
-use super::{journal::File, tables::unavailable};
+use super::{journal::File, paced::Paced, tables::unavailable};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Why the file cannot be used, in one line.
@@ -50,8 +50,17 @@ pub(super) fn create(folder: &Path) -> io::Result<()> {
 
 /// Opens a file of the journal, and creates it if need be.
 pub(super) fn journal(file: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
-    Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+    Ok(Box::new(FileBackend::new(open(file)?).map_err(io::Error::other)?))
+}
+
+/// Opens the file of the tables, and creates it if need be.
+pub(super) fn tables(file: &Path) -> Result<Paced, DatabaseError> {
+    let file = open(file).map_err(|error| DatabaseError::Storage(error.into()))?;
+    Ok(Paced::new(FileBackend::new(file)?))
+}
+
+fn open(file: &Path) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)
 }
 
 /// Makes the names of new files last, as far as the system can.

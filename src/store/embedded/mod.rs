@@ -53,6 +53,7 @@ mod folder;
 mod job;
 mod journal;
 mod mover;
+mod paced;
 mod recent;
 mod row;
 mod shelf;
@@ -102,9 +103,10 @@ impl EmbeddedStore {
         let what = |what| format!("store.url: {what} the data folder {}", path.display());
         folder::create(path).map_err(|error| unavailable(&what("cannot create"), error))?;
         let file = path.join(FILE);
+        let tables = folder::tables(&file).map_err(|error| not_opened(&file, error))?;
         let database = Database::builder()
             .set_cache_size(CACHE)
-            .create(&file)
+            .create_with_backend(tables)
             .map_err(|error| not_opened(&file, error))?;
         let open = |name: &str| folder::journal(&path.join(name));
         let journal = open(JOURNAL[0]).and_then(|first| Ok([first, open(JOURNAL[1])?]));
