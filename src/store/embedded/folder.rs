@@ -54,7 +54,7 @@ pub(super) fn journal(file: &Path) -> io::Result<File> {
 }
 
 /// Opens the file of the tables, and creates it if need be.
-pub(super) fn tables(file: &Path) -> Result<Paced, DatabaseError> {
+pub(super) fn tables(file: &Path) -> Result<Paced<FileBackend>, DatabaseError> {
     let file = open(file).map_err(|error| DatabaseError::Storage(error.into()))?;
     Ok(Paced::new(FileBackend::new(file)?))
 }

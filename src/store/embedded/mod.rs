@@ -33,6 +33,7 @@ use self::{
     job::{Job, Reply},
     journal::{File, Journal},
     mover::Mover,
+    paced::Paced,
     recent::Shared,
     row::Changes,
     tables::{Broken, unavailable},
@@ -68,8 +69,9 @@ const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
 /// The memory for pages of the file. Records that are read again soon are in the
 /// cache of done records anyway, and the rest in that of the operating system. Half of
 /// it takes what a transaction has written: a page that finds no room there is written
-/// early, and read and written once more when its checksum is made.
-const CACHE: usize = 32 << 20;
+/// early, and read and written once more when its checksum is made. It is taken under load
+/// only, and not before there are hundreds of thousands of records.
+const CACHE: usize = 96 << 20;
 
 /// A store in a data folder.
 ///
@@ -129,7 +131,7 @@ impl EmbeddedStore {
     ) -> Result<Self, StoreError> {
         let database = Database::builder()
             .set_cache_size(CACHE)
-            .create_with_backend(tables)
+            .create_with_backend(Paced::new(tables))
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
         Self::start(database, journal, "a custom backend", ambient)

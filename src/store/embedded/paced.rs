@@ -11,25 +11,26 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use redb::{BackendError, StorageBackend, backends::FileBackend};
+use redb::{BackendError, StorageBackend};
 
 /// The most that is written ahead of a forced write.
 const PIECE: usize = 256 << 10;
 
 /// A file that is forced to the disk from time to time.
 #[derive(Debug)]
-pub(super) struct Paced {
-    file: FileBackend,
+pub(super) struct Paced<B> {
+    file: B,
+    /// What was written since the last forced write.
     ahead: AtomicUsize,
 }
 
-impl Paced {
-    pub(super) fn new(file: FileBackend) -> Self {
+impl<B> Paced<B> {
+    pub(super) fn new(file: B) -> Self {
         Self { file, ahead: AtomicUsize::new(0) }
     }
 }
 
-impl StorageBackend for Paced {
+impl<B: StorageBackend> StorageBackend for Paced<B> {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -85,5 +86,55 @@ impl StorageBackend for Paced {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Counted(InMemoryBackend, Arc<AtomicUsize>);
+
+    impl StorageBackend for Counted {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.1.fetch_add(1, Relaxed);
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_piece_is_ahead_of_a_forced_write() {
+        let forced = Arc::new(AtomicUsize::new(0));
+        let file = Paced::new(Counted(InMemoryBackend::new(), Arc::clone(&forced)));
+        file.set_len(4 << 20).unwrap();
+        for page in 0..256 {
+            file.write(page << 12, &[1; 4096]).unwrap();
+        }
+        assert_eq!(forced.load(Relaxed), (1 << 20) / PIECE);
+        file.write(0, &[1; 4096]).unwrap();
+        file.sync_data().unwrap();
+        file.write(0, &vec![1; PIECE - 1]).unwrap();
+        assert_eq!(forced.load(Relaxed), (1 << 20) / PIECE + 1, "a forced write begins anew");
     }
 }
