@@ -94,7 +94,6 @@ impl Fields for HeadFields<'_> {
     }
 }
 
-/// A response.
 impl Fields for Recorded {
     fn put(&self, out: &mut impl Sink) {
         number(1, self.status().as_u16().into(), out);
@@ -162,7 +161,7 @@ fn number(tag: u8, value: u64, out: &mut impl Sink) {
 /// A field of bytes or text, left out when it is empty.
 fn bytes(tag: u8, value: &[u8], out: &mut impl Sink) {
     if !value.is_empty() {
-        header(tag, value.len(), out);
+        prefix(tag, value.len(), out);
         out.put(value);
     }
 }
@@ -172,12 +171,12 @@ fn pair(tag: u8, first: &[u8], second: &[u8], out: &mut impl Sink) {
     let mut length = Count::default();
     bytes(1, first, &mut length);
     bytes(2, second, &mut length);
-    header(tag, length.0, out);
+    prefix(tag, length.0, out);
     bytes(1, first, out);
     bytes(2, second, out);
 }
 
-fn header(tag: u8, length: usize, out: &mut impl Sink) {
+fn prefix(tag: u8, length: usize, out: &mut impl Sink) {
     out.put(&[tag << 3 | 2]);
     out.varint(length as u64);
 }

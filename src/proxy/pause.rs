@@ -2,12 +2,15 @@
 
 use std::{
     future::Future as _,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep},
+};
 
 /// A timer for limits that are set often and hardly ever reached.
 ///
@@ -38,7 +41,8 @@ impl Timer {
             return Poll::Pending;
         }
         *waker = Some(cx.waker().clone());
-        while sleep.as_mut().poll(cx).is_ready() {
+        // A task whose turn is over must be entered, too: it is not asked for its waker again.
+        while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if sleep.deadline() >= until {
                 return Poll::Ready(());
             }
@@ -83,6 +87,8 @@ impl Pause {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -101,6 +107,22 @@ mod tests {
         assert_eq!(start.elapsed(), 21 * SECOND);
         poll_fn(|cx| timer.poll_until(start, cx)).await;
         assert_eq!(start.elapsed(), 21 * SECOND, "what has passed has passed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_rings_for_a_task_whose_turn_was_over() {
+        let mut timer = Timer::default();
+        let start = Instant::now();
+        let mut polls = 0;
+        let rings = poll_fn(|cx| {
+            polls += 1;
+            while polls == 1 && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            timer.poll_until(start + 5 * SECOND, cx)
+        });
+        tokio::time::timeout(60 * SECOND, rings).await.unwrap();
+        assert_eq!(start.elapsed(), 5 * SECOND);
     }
 
     fn noop() -> Context<'static> {
