@@ -77,6 +77,17 @@ pub(crate) enum Ending {
     Released,
 }
 
+/// How work under a claim ended.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// By itself.
+    Done(T),
+    /// It took longer than it may.
+    Late,
+    /// The gate was told to give up.
+    Abandoned,
+}
+
 /// How the store took the end of a claim.
 #[derive(Debug)]
 pub(crate) enum Settled {
@@ -88,14 +99,14 @@ pub(crate) enum Settled {
     Fenced,
 }
 
-/// The record of a claim that is about to be made.
+/// The record of a claim that is made at `started`.
 pub(crate) fn intent(
     gate: &Gate,
     policy: &Policy,
     fingerprint: Fingerprint,
     token: Token,
+    started: Timestamp,
 ) -> Pending {
-    let started = gate.now();
     Pending {
         fence: Fence::new(token),
         fingerprint,
@@ -131,19 +142,17 @@ impl Claim {
         self
     }
 
-    /// Runs `work` and renews the lease every third of it. `None` when the gate
-    /// was told to give up before the work ended.
-    pub(crate) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
+    /// Runs `work` for as long as `patience` lasts, and renews the lease every third of it.
+    pub(crate) async fn hold<F: Future>(&self, work: F, patience: Duration) -> End<F::Output> {
         let held = self.held();
-        let abandoned = held.gate.abandoned();
         let mut work = pin!(work);
-        let mut renewals = pin!(held.renewals());
-        let mut abandoned = pin!(abandoned);
+        let mut abandoned = pin!(held.gate.abandoned());
+        let mut late = pin!(held.renew_until(Instant::now().checked_add(patience)));
         tokio::select! {
             biased;
-            output = &mut work => Some(output),
-            () = &mut abandoned => None,
-            never = &mut renewals => match never {},
+            output = &mut work => End::Done(output),
+            () = &mut abandoned => End::Abandoned,
+            () = &mut late => End::Late,
         }
     }
 
@@ -160,10 +169,10 @@ impl Claim {
     /// Tells everybody that the outcome is unknown, and keeps the right to settle it.
     pub(crate) async fn give_up(&mut self, reason: Reason) {
         let Some(held) = &mut self.held else { return };
-        let record = held.record(Ending::Unknown(reason));
+        let asked = held.gate.moment();
+        let record = held.record(Ending::Unknown(reason), asked.wall);
         // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
-        let asked = held.gate.moment();
         match (held.write(&record).await, lead, record) {
             (Ok(Write::Applied), Some(lead), Some(record)) => {
                 lead.finish(View::Seen(record, asked));
@@ -183,12 +192,12 @@ impl Claim {
             // It was given up, and nothing has come since.
             return Settled::Now;
         }
-        let record = held.record(ending);
+        let asked = held.gate.moment();
+        let record = held.record(ending, asked.wall);
         if let (None, Some(lead)) = (&record, &held.lead) {
             // Who lets go of a key has no say about it any more.
             lead.show(View::Looking);
         }
-        let asked = held.gate.moment();
         match held.write(&record).await {
             Ok(Write::Applied) => held.settled(record, asked),
             Ok(Write::Fenced) => held.fenced(),
@@ -214,8 +223,8 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(held) = self.held.take().filter(|held| held.lead.is_some()) {
             tracing::error!(key = %held.key, "an exchange ended without a word; its outcome is unknown");
-            let record = held.record(Ending::Unknown(Reason::OwnerLost));
             let gate = held.gate.clone();
+            let record = held.record(Ending::Unknown(Reason::OwnerLost), gate.now());
             gate.spawn(held.settle_later(record));
         }
     }
@@ -228,9 +237,8 @@ impl Held {
         Fence { token: self.pending.fence.token, revision }
     }
 
-    /// The record that an ending leaves; `None` is absence.
-    fn record(&self, ending: Ending) -> Option<Record> {
-        let now = self.gate.now();
+    /// The record that an ending at `now` leaves; `None` is absence.
+    fn record(&self, ending: Ending, now: Timestamp) -> Option<Record> {
         let fence = self.next_fence();
         let Pending { fingerprint, ref node, started, .. } = self.pending;
         let unknown = |(since, reason)| {
@@ -282,20 +290,33 @@ impl Held {
         self.write(&Some(Record::Pending(pending))).await
     }
 
-    /// Renews until the work is done. A store that does not answer is asked
-    /// again: the lease is about liveness, never about safety.
-    async fn renewals(&self) -> std::convert::Infallible {
+    /// Renews until it is `late`, with one timer for both. A store that does not answer
+    /// is asked again: the lease is about liveness, never about safety.
+    async fn renew_until(&self, late: Option<Instant>) {
         let mut pause = self.policy.lease / 3;
-        if is_active(Mutant::NoRenewal) || self.lead.is_none() {
-            std::future::pending::<()>().await;
-        }
+        let mut renews = self.lead.is_some() && !is_active(Mutant::NoRenewal);
         loop {
-            tokio::time::sleep(pause).await;
-            match self.renew().await {
+            let due = renews.then(|| Instant::now() + pause);
+            match due.into_iter().chain(late).min() {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+            if late.is_some_and(|late| Instant::now() >= late) {
+                return;
+            }
+            let renewal = self.renew();
+            let renewal = match late {
+                Some(late) => match tokio::time::timeout_at(late, renewal).await {
+                    Ok(renewal) => renewal,
+                    Err(_) => return,
+                },
+                None => renewal.await,
+            };
+            match renewal {
                 Ok(Write::Applied) => pause = self.policy.lease / 3,
                 Ok(Write::Fenced) => {
                     tracing::warn!(key = %self.key, "the claim was taken over while its request ran");
-                    std::future::pending::<()>().await;
+                    renews = false;
                 }
                 Err(error) => {
                     tracing::warn!(key = %self.key, %error, "a lease was not renewed; trying again");

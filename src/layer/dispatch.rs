@@ -5,13 +5,12 @@ use std::{pin::pin, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
 use super::{
     answer::{Outcome, Voice},
     body::RequestBody,
-    claim::{Claim, Ending},
+    claim::{Claim, End, Ending},
     evidence::UpstreamError,
     exchange::Exchange,
     recording,
@@ -55,22 +54,19 @@ impl<S> Exchange<S> {
         };
         let mut exchange = pin!(exchange);
         let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
-        let mut response = claim.hold(timeout(patience, &mut exchange)).await;
-        if let Some(Err(_)) = response
-            && !is_active(Mutant::ReleaseOnTimeout)
-        {
+        let mut response = claim.hold(exchange.as_mut(), patience).await;
+        if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
             // The client is told now. Whatever still comes is recorded for his retry.
             Box::pin(claim.give_up(Reason::Timeout)).await;
             reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
             let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
-            let late = timeout(patience.saturating_mul(late), &mut exchange);
-            response = Box::pin(claim.hold(late)).await;
+            let late = patience.saturating_mul(late);
+            response = Box::pin(claim.hold(exchange.as_mut(), late)).await;
         }
         let response = match response {
-            Some(Ok(Ok(response))) => Ok(response),
-            Some(Ok(Err(failure))) => Err(failure),
-            Some(Err(_)) => Err((Evidence::TimedOut, Fault::ResponseTimeout)),
-            None => Err((Evidence::Abandoned, Fault::Terminated)),
+            End::Done(response) => response,
+            End::Late => Err((Evidence::TimedOut, Fault::ResponseTimeout)),
+            End::Abandoned => Err((Evidence::Abandoned, Fault::Terminated)),
         };
         let response = match response {
             Ok(response) => response,

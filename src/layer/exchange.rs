@@ -145,7 +145,7 @@ impl<S> Exchange<S> {
         let claim = loop {
             // A slow reply says nothing about the time after its question.
             let asked = self.gate.moment();
-            let pending = claim::intent(&self.gate, &policy, self.print, token);
+            let pending = claim::intent(&self.gate, &policy, self.print, token, asked.wall);
             let record = Record::Pending(pending.clone());
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
@@ -207,7 +207,7 @@ impl<S> Exchange<S> {
             };
             // The time that a lookup took is not time of the lease.
             let asked = self.gate.moment();
-            let pending = claim::intent(&self.gate, &policy, self.print, token);
+            let pending = claim::intent(&self.gate, &policy, self.print, token, asked.wall);
             let record = Record::Pending(pending.clone());
             match store.swap(&self.key, expect, &record, policy.keep_open()).await {
                 Ok(Write::Applied) => {

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use super::{
     answer::{Stored, Voice},
     body::{Frames, Gathered, ResponseBody},
-    claim::{Claim, Ending, Settled},
+    claim::{Claim, End, Ending, Settled},
     dispatch::fail,
     evidence::UpstreamError,
     reply::Reply,
@@ -56,8 +56,8 @@ pub(super) async fn record<S, R>(
     if is_live(&head.headers) {
         return Box::pin(reader.stream_and_record(claim, voice, head, reply)).await;
     }
-    match claim.hold(reader.read()).await {
-        Some(Read::Whole) => {
+    match claim.hold(reader.read(), Duration::MAX).await {
+        End::Done(Read::Whole) => {
             let stored = StoredResponse::new(head, reader.gathered.into_bytes(), reader.trailers);
             let ending = Ending::Done(Recorded::Whole(stored.clone()));
             if is_active(Mutant::AnswerBeforeRecording) {
@@ -68,17 +68,17 @@ pub(super) async fn record<S, R>(
             let settled = claim.settle(ending).await;
             reply.answer(voice.first(stored, was_stored(&settled)));
         }
-        Some(Read::TooLong(last)) => {
+        End::Done(Read::TooLong(last)) => {
             Box::pin(claim.settle(Ending::Done(Recorded::StatusOnly(head.status)))).await;
             let (frames, body) = ResponseBody::live();
             reply.answer(voice.live(without_connection(head, body), Stored::TooLarge));
             Box::pin(reader.stream(frames, last)).await;
         }
-        Some(Read::Broken(evidence, fault)) => {
+        End::Done(Read::Broken(evidence, fault)) => {
             let problem = Box::pin(fail(claim, voice, evidence, fault)).await;
             reply.answer(voice.refuse(problem));
         }
-        None => {
+        End::Late | End::Abandoned => {
             let given_up = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete);
             let problem = Box::pin(given_up).await;
             reply.answer(voice.refuse(problem));
@@ -181,27 +181,26 @@ where
         reply.answer(voice.live(without_connection(head, body), Stored::No));
 
         let mut too_long = false;
-        let end = claim
-            .hold(async {
-                loop {
-                    match self.frame().await {
-                        Ok(None) => return None,
-                        Err(broken) => return Some(broken),
-                        Ok(Some(frame)) => {
-                            let Ok(data) = frame.into_data().map_err(|frame| {
-                                self.trailers = frame.into_trailers().ok().or(self.trailers.take());
-                            }) else {
-                                continue;
-                            };
-                            frames.send(Frame::data(data.clone()), PATIENCE).await;
-                            too_long |= self.keep(Frame::data(data)).is_some();
-                        }
+        let work = async {
+            loop {
+                match self.frame().await {
+                    Ok(None) => return None,
+                    Err(broken) => return Some(broken),
+                    Ok(Some(frame)) => {
+                        let Ok(data) = frame.into_data().map_err(|frame| {
+                            self.trailers = frame.into_trailers().ok().or(self.trailers.take());
+                        }) else {
+                            continue;
+                        };
+                        frames.send(Frame::data(data.clone()), PATIENCE).await;
+                        too_long |= self.keep(Frame::data(data)).is_some();
                     }
                 }
-            })
-            .await;
+            }
+        };
+        let end = claim.hold(work, Duration::MAX).await;
         match end {
-            Some(None) => {
+            End::Done(None) => {
                 let trailers = self.trailers.take();
                 let (head, ()) = recorded_head.into_parts();
                 let status = head.status;
@@ -217,10 +216,10 @@ where
                 }
                 frames.end(PATIENCE).await;
             }
-            Some(Some(Read::Broken(evidence, fault))) => {
+            End::Done(Some(Read::Broken(evidence, fault))) => {
                 fail(claim, voice, evidence, fault).await;
             }
-            Some(Some(Read::Whole | Read::TooLong(_))) | None => {
+            End::Done(Some(Read::Whole | Read::TooLong(_))) | End::Late | End::Abandoned => {
                 fail(claim, voice, Evidence::Abandoned, Fault::Incomplete).await;
             }
         }

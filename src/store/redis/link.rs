@@ -28,7 +28,7 @@ use redis::{
 };
 use tokio::{
     runtime,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{RedisOptions, guard::Guard, verify};
@@ -123,30 +123,22 @@ impl Link {
         request: Request<'_>,
     ) -> Result<T, StoreError> {
         let result = match self.live() {
-            Some(connection) => {
-                let since = Instant::now();
-                match self.once(&request, connection).await {
-                    Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
-                        Box::pin(self.anew(&request, 1, since)).await
-                    }
-                    result => result,
+            Some(connection) => match self.once(&request, connection).await {
+                Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
+                    Box::pin(self.anew(&request, 1)).await
                 }
-            }
-            None => Box::pin(self.anew(&request, 2, Instant::now())).await,
+                result => result,
+            },
+            None => Box::pin(self.anew(&request, 2)).await,
         };
         result.map_err(|error| self.error(operation, error))
     }
 
-    /// Sends a request that came `since`, connecting where it must, and if that fails so
-    /// often as is allowed.
-    async fn anew<T: FromRedisValue>(
-        &self,
-        request: &Request<'_>,
-        attempts: usize,
-        since: Instant,
-    ) -> RedisResult<T> {
+    /// Connects where it must and sends a request, up to `times` times and as many
+    /// times as long as a reply may take.
+    async fn anew<T: FromRedisValue>(&self, request: &Request<'_>, times: u32) -> RedisResult<T> {
         let attempts = async {
-            let mut left = attempts;
+            let mut left = times;
             loop {
                 left -= 1;
                 let attempt = async { self.once(request, self.connection().await?).await };
@@ -157,7 +149,7 @@ impl Link {
                 }
             }
         };
-        timeout_at(since + 2 * self.reply_within, attempts).await.unwrap_or_else(|_| Err(late()))
+        timeout(times * self.reply_within, attempts).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Sends a request on a connection, and gives up the connection when it does not work.
