@@ -1,0 +1,187 @@
+//! Holding a claim is holding a value.
+//!
+//! 1. A claim renews its lease while its work runs ([`Claim::hold`]).
+//! 2. It ends in exactly one way: [`Claim::settle`]. If the store does not take
+//!    the ending, a tracked task goes on trying for as long as a lease.
+//! 3. Until then it may be given up ([`Claim::give_up`]): the outcome is unknown to
+//!    everybody, and a late result of the same owner still settles it.
+//! 4. Dropping it unsettled (a panic) gives it up for good.
+//!
+//! Nothing else changes a record after its claim.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use self::held::Held;
+pub(crate) use self::held::{Ending, Settled, take_back};
+use super::{
+    gate::Gate,
+    waiters::{Lead, View},
+};
+use crate::{
+    engine::{
+        decision::Because,
+        fingerprint::Fingerprint,
+        policy::Policy,
+        record::{Fence, Pending, Reason, Record, Timestamp, Token},
+    },
+    mutants::{Mutant, is_active},
+    store::Write,
+};
+
+mod held;
+
+/// A claim that the store has acknowledged.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// `None` once settled.
+    held: Option<Held>,
+}
+
+/// How work under a claim ended.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// By itself.
+    Done(T),
+    /// It took longer than it may.
+    Late,
+    /// The gate was told to give up.
+    Abandoned,
+}
+
+/// The record of a claim that is made at `started`.
+pub(crate) fn intent(
+    gate: &Gate,
+    policy: &Policy,
+    fingerprint: Fingerprint,
+    token: Token,
+    started: Timestamp,
+) -> Pending {
+    Pending {
+        fence: Fence::new(token),
+        fingerprint,
+        node: gate.node(),
+        started,
+        lease_until: started.after(policy.lease),
+    }
+}
+
+impl Claim {
+    /// Takes hold of what the store acknowledged. Duplicates in this process see
+    /// a lease that does not pass: its owner is right here.
+    pub(crate) fn new(
+        gate: &Gate,
+        policy: Arc<Policy>,
+        lead: Lead,
+        pending: Pending,
+        asked: Instant,
+    ) -> Self {
+        let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
+        lead.show(View::Owned(Record::Pending(local)));
+        let revision = AtomicU32::new(pending.fence.revision);
+        let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
+        let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
+        Self { held: Some(held) }
+    }
+
+    /// The same for a key that was taken over.
+    pub(crate) fn instead_of(mut self, because: Because) -> Self {
+        if let (Because::Retry { since, reason }, Some(held)) = (because, &mut self.held) {
+            held.before = Some((since, reason));
+        }
+        self
+    }
+
+    /// Runs `work` for as long as `patience` lasts, and renews the lease every third of it.
+    pub(crate) async fn hold<F: Future>(&self, work: F, patience: Duration) -> End<F::Output> {
+        let held = self.held();
+        let mut work = pin!(work);
+        let mut abandoned = pin!(held.gate.abandoned());
+        let mut late = pin!(held.renew_until(Instant::now().checked_add(patience)));
+        tokio::select! {
+            biased;
+            output = &mut work => End::Done(output),
+            () = &mut abandoned => End::Abandoned,
+            () = &mut late => End::Late,
+        }
+    }
+
+    /// Makes sure that the lease still runs before the first byte leaves: a
+    /// process that was paused after its claim asks again.
+    pub(crate) async fn is_current(&self) -> bool {
+        let held = self.held();
+        if held.asked.elapsed() < held.policy.lease || is_active(Mutant::SendWithoutLooking) {
+            return true;
+        }
+        matches!(held.renew().await, Ok(Write::Applied))
+    }
+
+    /// Tells everybody that the outcome is unknown, and keeps the right to settle it.
+    pub(crate) async fn give_up(&mut self, reason: Reason) {
+        let Some(held) = &mut self.held else { return };
+        let asked = held.gate.moment();
+        let record = held.record(Ending::Unknown(reason), asked.wall);
+        // Without its lead the claim is not renewed either.
+        let lead = held.lead.take();
+        match (held.write(&record).await, lead, record) {
+            (Ok(Write::Applied), Some(lead), Some(record)) => {
+                lead.finish(View::Seen(record, asked));
+            }
+            (Ok(_), ..) => {}
+            (Err(error), ..) => {
+                // The lease says the same a little later.
+                tracing::warn!(key = %held.key, %error, "an unknown outcome was not recorded");
+            }
+        }
+    }
+
+    /// Ends the claim.
+    pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
+        let Some(mut held) = self.held.take() else { return Settled::Fenced };
+        if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
+            // It was given up, and nothing has come since.
+            return Settled::Now;
+        }
+        let asked = held.gate.moment();
+        let record = held.record(ending, asked.wall);
+        if let (None, Some(lead)) = (&record, &held.lead) {
+            // Who lets go of a key has no say about it any more.
+            lead.show(View::Looking);
+        }
+        match held.write(&record).await {
+            Ok(Write::Applied) => held.settled(record, asked),
+            Ok(Write::Fenced) => held.fenced(),
+            Err(_) if is_active(Mutant::GiveUpRecording) => Settled::Later,
+            Err(error) => {
+                tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
+                if record.is_none() {
+                    held.lead = None;
+                }
+                let gate = held.gate.clone();
+                gate.spawn(held.settle_later(record));
+                Settled::Later
+            }
+        }
+    }
+
+    fn held(&self) -> &Held {
+        self.held.as_ref().expect("only `settle` takes it, and `settle` consumes the claim")
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take().filter(|held| held.lead.is_some()) {
+            tracing::error!(key = %held.key, "an exchange ended without a word; its outcome is unknown");
+            let gate = held.gate.clone();
+            let record = held.record(Ending::Unknown(Reason::OwnerLost), gate.now());
+            gate.spawn(held.settle_later(record));
+        }
+    }
+}
