@@ -120,6 +120,7 @@ mod admin;
 pub mod ambient;
 #[cfg(feature = "proxy")]
 pub mod cli;
+mod closing;
 #[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "demo")]

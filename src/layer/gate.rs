@@ -1,14 +1,7 @@
 //! What all routes of a process share: the store, the cache, who waits for
 //! whom, and what still runs.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,6 +11,7 @@ use super::{
 };
 use crate::{
     ambient::{Ambient, System},
+    closing::Closing,
     engine::{
         fingerprint::Hasher,
         record::{Timestamp, Token},
@@ -49,9 +43,7 @@ struct Shared {
     budget: Budget,
     waiters: Arc<Waiters>,
     tasks: TaskTracker,
-    closing: CancellationToken,
-    /// The same for those who only look: a token takes a lock for that.
-    is_closing: AtomicBool,
+    closing: Closing,
     abandon: CancellationToken,
 }
 
@@ -118,8 +110,7 @@ impl GateBuilder {
             budget: Budget::new(self.max_buffered),
             waiters: Arc::default(),
             tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
-            is_closing: AtomicBool::new(false),
+            closing: Closing::default(),
             abandon: CancellationToken::new(),
         }))
     }
@@ -166,14 +157,13 @@ impl Gate {
 
     /// Stops claiming, without waiting.
     pub fn close(&self) {
-        self.0.is_closing.store(true, Ordering::Release);
-        self.0.closing.cancel();
+        self.0.closing.begin();
     }
 
     /// Whether new claims are refused.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.0.is_closing.load(Ordering::Acquire)
+        self.0.closing.has_begun()
     }
 
     /// The number of keys that this process is busy with.
@@ -234,7 +224,7 @@ impl Gate {
 
     /// Resolves when the gate stops claiming.
     pub(crate) async fn closed(&self) {
-        self.0.closing.cancelled().await;
+        self.0.closing.begun().await;
     }
 
     /// Resolves when everything that still runs must be given up.

@@ -20,7 +20,6 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    closing::Closing,
     headers::Peer,
     http2,
     inbound::Paced,
@@ -28,7 +27,10 @@ use super::{
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
 };
-use crate::mutants::{Mutant, is_active};
+use crate::{
+    closing::Closing,
+    mutants::{Mutant, is_active},
+};
 
 /// Who is served, and how.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    closing::{Closing, Watch},
+    closing::Watch,
     link::Limits,
     pace::{Pace, Unread},
     pause::{Pause, Timer},
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     BoxError,
+    closing::Closing,
     mutants::{Mutant, is_active},
 };
 
@@ -70,7 +71,7 @@ impl<I> Paced<I> {
             begun: false,
             since: Some(since),
             flushed: true,
-            closing: closing.watch(),
+            closing: Watch::new(closing),
         };
         (paced, pace)
     }

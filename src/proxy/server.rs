@@ -6,7 +6,6 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    closing::Closing,
     connection::Client,
     headers::Peer,
     link::Limits,
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     Gate,
     admin::{self, Readiness},
+    closing::Closing,
     config::{Config, Server as Settings},
 };
 

@@ -130,26 +130,16 @@ impl Held {
 
     /// Renews until it is `late`, with one timer for both. A store that does not answer
     /// is asked again: the lease is about liveness, never about safety.
-    pub(super) async fn renew_until(&self, late: Option<Instant>) {
+    pub(super) async fn renew_until(&self, late: Instant) {
         let mut pause = self.policy.lease / 3;
         let mut renews = self.lead.is_some() && !is_active(Mutant::NoRenewal);
         loop {
-            let due = renews.then(|| Instant::now() + pause);
-            match due.into_iter().chain(late).min() {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => std::future::pending().await,
-            }
-            if late.is_some_and(|late| Instant::now() >= late) {
+            let next = if renews { late.min(Instant::now() + pause) } else { late };
+            tokio::time::sleep_until(next).await;
+            if Instant::now() >= late {
                 return;
             }
-            let renewal = self.renew();
-            let renewal = match late {
-                Some(late) => match tokio::time::timeout_at(late, renewal).await {
-                    Ok(renewal) => renewal,
-                    Err(_) => return,
-                },
-                None => renewal.await,
-            };
+            let Ok(renewal) = tokio::time::timeout_at(late, self.renew()).await else { return };
             match renewal {
                 Ok(Write::Applied) => pause = self.policy.lease / 3,
                 Ok(Write::Fenced) => {

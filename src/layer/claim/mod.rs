@@ -37,6 +37,9 @@ use crate::{
 
 mod held;
 
+/// Patience without a limit, as far as clocks go.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// A claim that the store has acknowledged.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -103,7 +106,7 @@ impl Claim {
         let held = self.held();
         let mut work = pin!(work);
         let mut abandoned = pin!(held.gate.abandoned());
-        let mut late = pin!(held.renew_until(Instant::now().checked_add(patience)));
+        let mut late = pin!(held.renew_until(Instant::now() + patience.min(FOREVER)));
         tokio::select! {
             biased;
             output = &mut work => End::Done(output),

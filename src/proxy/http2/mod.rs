@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::streams::Slot;
 use self::{heads::Heads, streams::Streams};
-use super::{closing::Closing, headers::Peer, link::Limits, pipeline::Pipeline};
-use crate::engine::hop::strip_hop_by_hop;
+use super::{headers::Peer, link::Limits, pipeline::Pipeline};
+use crate::{closing::Closing, engine::hop::strip_hop_by_hop};
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
 const MAX_STREAMS: u32 = 100;

@@ -83,6 +83,7 @@ impl<B> Upstream<B> {
 }
 
 type Answer<B> = Result<Response<UpstreamBody<B>>, UpstreamError>;
+type Answering<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
 
 impl<B> Upstream<B>
 where
@@ -90,10 +91,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends a request. An upstream is always ready.
-    pub(crate) fn send(
-        &self,
-        request: Request<B>,
-    ) -> Pin<Box<dyn Future<Output = Answer<B>> + Send>> {
+    pub(crate) fn send(&self, request: Request<B>) -> Answering<B> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let since = Instant::now();
@@ -111,7 +109,7 @@ where
 {
     type Response = Response<UpstreamBody<B>>;
     type Error = UpstreamError;
-    type Future = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
+    type Future = Answering<B>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         Poll::Ready(Ok(()))
