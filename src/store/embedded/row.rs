@@ -46,12 +46,18 @@ pub(super) struct Row {
 impl Row {
     /// A record that is written at `now`.
     pub(super) fn new(encoded: Encoded, keep: Keep, now: Timestamp) -> Self {
+        let until = now.after(keep.record).0;
         let response_until = match encoded.response {
-            Some(_) => now.after(keep.response.unwrap_or(keep.record)).0,
+            Some(_) => keep.response.map_or(until, |keep| now.after(keep).0.min(until)),
             None => 0,
         };
         let Encoded { head, response } = encoded;
-        Self { until: now.after(keep.record).0, response_until, head, response }
+        Self { until, response_until, head, response }
+    }
+
+    /// When it is the next to lose something, which is where it lies in the tables.
+    pub(super) fn place(&self) -> u64 {
+        if self.response.is_some() { self.response_until } else { self.until }
     }
 
     /// The record as it is at `now`.

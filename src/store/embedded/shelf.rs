@@ -6,13 +6,16 @@ use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 
 use super::{
     row::{Changes, Row},
-    tables::{Broken, Head, INDEX, Key, META, RECORDS, RESPONSES, Response, Timed, broken},
+    tables::{
+        Broken, Half, Head, INDEX, META, RECORDS, RESPONSES, Response, Timed, Times, broken,
+        halves, lost,
+    },
 };
 use crate::engine::record::Timestamp;
 
 /// The tables within one write transaction.
 pub(super) struct Shelf<'t> {
-    index: Table<'t, Key, u64>,
+    index: Table<'t, Half, Times>,
     records: Table<'t, Timed, Head>,
     responses: Table<'t, Timed, Response>,
 }
@@ -77,40 +80,50 @@ impl<'t> Shelf<'t> {
     fn put(&mut self, changes: &Changes) -> Result<(), Broken> {
         let mut rows = Vec::with_capacity(changes.len());
         for (key, row) in changes {
-            let key = key.as_bytes();
+            let (half, other) = halves(key);
             let old = match row {
-                Some(row) => self.index.insert(key, row.until),
-                None => self.index.remove(key),
+                Some(row) => self.index.insert(half, (row.until, row.response_until)),
+                None => self.index.remove(half),
             };
             let old = old.map_err(broken)?.map(|old| old.value());
-            if let Some(until) = old {
-                self.clear(until, key)?;
+            if let Some(times) = old {
+                self.clear(times, half, other)?;
             }
-            rows.extend(row.as_deref().map(|row| (row.until, key, row)));
+            rows.extend(row.as_deref().map(|row| (row, half, other)));
         }
         // In the order of the tables, neighbours share the way to their page.
-        rows.sort_unstable_by_key(|&(until, key, _)| (until, key));
-        for (until, key, Row { response_until, head, .. }) in &rows {
-            self.records.insert((*until, *key), (*response_until, &**head)).map_err(broken)?;
-        }
-        rows.retain(|(_, _, row)| row.response.is_some());
-        rows.sort_unstable_by_key(|&(_, key, row)| (row.response_until, key));
-        for (_, key, row) in rows {
-            if let Some(response) = &row.response {
-                self.responses.insert((row.response_until, key), &**response).map_err(broken)?;
+        rows.sort_unstable_by_key(|&(row, half, _)| (row.place(), half));
+        for (row, half, other) in rows {
+            let Row { until, response_until, head, response } = row;
+            match response {
+                Some(response) => {
+                    let row = (*until, other, &**head, &**response);
+                    self.responses.insert((*response_until, half), row).map_err(broken)?;
+                }
+                None => {
+                    self.records.insert((*until, half), (other, &**head)).map_err(broken)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Removes what lies in the order of time for a key, whose record expires at `until`.
-    fn clear(&mut self, until: u64, key: &[u8; 32]) -> Result<(), Broken> {
-        let old = self.records.remove((until, key)).map_err(broken)?;
-        let response_until = old.map_or(0, |old| old.value().0);
-        if response_until != 0 {
-            self.responses.remove((response_until, key)).map_err(broken)?;
+    /// Removes what lies in the order of time for a key, which must be the one with the
+    /// half `other`.
+    fn clear(
+        &mut self,
+        (until, response_until): (u64, u64),
+        half: &[u8; 16],
+        other: &[u8; 16],
+    ) -> Result<(), Broken> {
+        if response_until != 0
+            && let Some(old) = self.responses.remove((response_until, half)).map_err(broken)?
+        {
+            return if old.value().1 == other { Ok(()) } else { Err(lost()) };
         }
-        Ok(())
+        let old = self.records.remove((until, half)).map_err(broken)?;
+        let is_it = old.is_some_and(|old| old.value().0 == other);
+        if is_it { Ok(()) } else { Err(lost()) }
     }
 
     /// Removes up to `limit` of what has expired at `now`, until `end`, and returns how
@@ -122,27 +135,42 @@ impl<'t> Shelf<'t> {
         end: Option<Instant>,
     ) -> Result<usize, Broken> {
         let is_over = || end.is_some_and(|end| Instant::now() > end);
-        let due = ..=(now.0, &[0xff; 32]);
-        let mut swept = 0;
+        let due = ..=(now.0, &[0xff; 16]);
+        let mut bare = Vec::new();
         let responses = self.responses.extract_from_if(due, |_, _| true).map_err(broken)?;
-        for response in responses.take(limit) {
-            response.map_err(broken)?;
-            swept += 1;
+        for entry in responses.take(limit) {
+            let (place, row) = entry.map_err(broken)?;
+            let (until, other, head, _) = row.value();
+            bare.push((until, *place.value().1, *other, head.to_vec()));
             if is_over() {
-                return Ok(swept);
+                break;
             }
+        }
+        let mut swept = bare.len();
+        let mut gone = Vec::new();
+        bare.sort_unstable_by_key(|&(until, half, ..)| (until, half));
+        for (until, half, other, head) in bare {
+            if until <= now.0 {
+                gone.push(half);
+            } else {
+                self.records.insert((until, &half), (&other, &*head)).map_err(broken)?;
+            }
+        }
+        // In the order of the index, some share its pages.
+        gone.sort_unstable();
+        for half in gone {
+            self.index.remove(&half).map_err(broken)?;
         }
         let mut records = Vec::new();
         for entry in self.records.range(due).map_err(broken)?.take(limit - swept) {
             let (entry, _) = entry.map_err(broken)?;
-            let (until, key) = entry.value();
-            records.push((*key, until));
+            let (until, half) = entry.value();
+            records.push((*half, until));
         }
-        // In the order of the index, some share its pages.
         records.sort_unstable();
-        for (key, until) in records {
-            self.index.remove(&key).map_err(broken)?;
-            self.clear(until, &key)?;
+        for (half, until) in records {
+            self.index.remove(&half).map_err(broken)?;
+            self.records.remove((until, &half)).map_err(broken)?;
             swept += 1;
             if is_over() {
                 break;

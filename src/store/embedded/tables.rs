@@ -4,20 +4,23 @@
 //! |---|---|---|
 //! | `meta` | `"format"` | [`FORMAT`] |
 //! | `meta` | `"journal"` | the last frame of the journal that the tables hold (absent: 0) |
-//! | `index` | store key | when the record expires |
-//! | `records` | (when it expires, store key) | when its response does (0: none), head |
-//! | `responses` | (when it expires, store key) | response |
+//! | `index` | half of the store key | when the record expires, when its response does |
+//! | `records` | (when it expires, half) | the other half, head |
+//! | `responses` | (when it expires, half) | when the record expires, the other half, head, response |
 //!
-//! Times are milliseconds since the Unix epoch.
+//! Times are milliseconds since the Unix epoch; that of a response that never was is 0.
 //!
 //! 1. Keys are spread evenly, so a change of one key writes a page of `index` again.
 //!    Its rows are short, so that it has few pages; all else lies in the order of time,
 //!    where neighbours come and go together.
-//! 2. A key of `index` has exactly one row in `records`, at the time that `index` says,
-//!    and nothing else is in `records`. A response lies where that row says.
+//! 2. A key of `index` has exactly one row, and there are no others: in `responses` at the
+//!    time that `index` says, or else in `records`. So a look takes two pages. A response
+//!    that is over leaves its head to `records`.
 //! 3. What is first in `records` and `responses` expires first. Readers go by the times;
 //!    what has expired is removed little by little. So a response may be missing from
-//!    the time on that its row says.
+//!    the time on that the index says.
+//! 4. Keys that share 128 bits of their hash have one place. The second of them is an error,
+//!    and never taken for the first.
 
 use std::{
     ops::Bound::{Excluded, Unbounded},
@@ -40,18 +43,19 @@ use crate::{
 };
 
 /// The layout of these tables and of the journal.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-pub(super) const INDEX: TableDefinition<'_, Key, u64> = TableDefinition::new("index");
+pub(super) const INDEX: TableDefinition<'_, Half, Times> = TableDefinition::new("index");
 pub(super) const RECORDS: TableDefinition<'_, Timed, Head> = TableDefinition::new("records");
 pub(super) const RESPONSES: TableDefinition<'_, Timed, Response> =
     TableDefinition::new("responses");
 
-pub(super) type Key = &'static [u8; 32];
-pub(super) type Timed = (u64, &'static [u8; 32]);
-pub(super) type Head = (u64, &'static [u8]);
-pub(super) type Response = &'static [u8];
+pub(super) type Half = &'static [u8; 16];
+pub(super) type Times = (u64, u64);
+pub(super) type Timed = (u64, Half);
+pub(super) type Head = (Half, &'static [u8]);
+pub(super) type Response = (u64, Half, &'static [u8], &'static [u8]);
 
 /// Trouble below the records: the transaction is of no use any more.
 ///
@@ -80,7 +84,7 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
 /// as long as this is held.
 #[derive(Debug)]
 pub(super) struct Reader {
-    index: ReadOnlyTable<Key, u64>,
+    index: ReadOnlyTable<Half, Times>,
     records: ReadOnlyTable<Timed, Head>,
     responses: ReadOnlyTable<Timed, Response>,
 }
@@ -97,19 +101,46 @@ impl Reader {
 
     /// The row of `key`, expired or not, without its response.
     pub(super) fn bare(&self, key: &StoreKey) -> Result<Option<Row>, Broken> {
-        let until = self.index.get(key.as_bytes()).map_err(broken)?;
-        until.map(|until| self.at(until.value(), key.as_bytes())).transpose()
+        self.look(key, |_| None)
     }
 
     /// The row of `key`, expired or not.
     pub(super) fn row(&self, key: &StoreKey) -> Result<Option<Row>, Broken> {
-        let Some(mut row) = self.bare(key)? else { return Ok(None) };
-        if row.response_until != 0 {
-            let place = (row.response_until, key.as_bytes());
-            let bytes = self.responses.get(place).map_err(broken)?;
-            row.response = bytes.map(|bytes| Bytes::copy_from_slice(bytes.value()));
+        self.look(key, |response| Some(Bytes::copy_from_slice(response)))
+    }
+
+    fn look(
+        &self,
+        key: &StoreKey,
+        response: impl FnOnce(&[u8]) -> Option<Bytes>,
+    ) -> Result<Option<Row>, Broken> {
+        let (half, other) = halves(key);
+        let Some(times) = self.index.get(half).map_err(broken)? else { return Ok(None) };
+        let (found, row) = self.at(times.value(), half, response)?;
+        if found == *other { Ok(Some(row)) } else { Err(lost()) }
+    }
+
+    /// The other half of a key that is in the index, and its row with what `response` makes
+    /// of its response.
+    fn at(
+        &self,
+        (until, response_until): (u64, u64),
+        half: &[u8; 16],
+        response: impl FnOnce(&[u8]) -> Option<Bytes>,
+    ) -> Result<([u8; 16], Row), Broken> {
+        let row = |other: &[u8; 16], head, response| {
+            let head = Bytes::copy_from_slice(head);
+            (*other, Row { until, response_until, head, response })
+        };
+        if response_until != 0
+            && let Some(found) = self.responses.get((response_until, half)).map_err(broken)?
+        {
+            let (_, other, head, bytes) = found.value();
+            return Ok(row(other, head, response(bytes)));
         }
-        Ok(Some(row))
+        let found = self.records.get((until, half)).map_err(broken)?.ok_or_else(lost)?;
+        let (other, head) = found.value();
+        Ok(row(other, head, None))
     }
 
     /// How many rows there are, expired or not.
@@ -119,25 +150,34 @@ impl Reader {
 
     /// Up to `limit` rows after `after`, expired or not, without their responses.
     pub(super) fn list(&self, after: Option<&StoreKey>, limit: usize) -> Result<Changes, Broken> {
-        let start = after.map_or(Unbounded, |key| Excluded(key.as_bytes()));
-        let keys = self.index.range::<&[u8; 32]>((start, Unbounded)).map_err(broken)?;
+        let start = after.map_or(Unbounded, |key| Excluded(halves(key).0));
+        let keys = self.index.range::<&[u8; 16]>((start, Unbounded)).map_err(broken)?;
         keys.take(limit)
             .map(|entry| {
-                let (key, until) = entry.map_err(broken)?;
-                let row = self.at(until.value(), key.value())?;
-                Ok((StoreKey::from_bytes(*key.value()), Some(Arc::new(row))))
+                let (half, times) = entry.map_err(broken)?;
+                let (other, row) = self.at(times.value(), half.value(), |_| None)?;
+                Ok((whole(half.value(), &other), Some(Arc::new(row))))
             })
             .collect()
     }
+}
 
-    /// The row of a key that is in the index.
-    fn at(&self, until: u64, key: &[u8; 32]) -> Result<Row, Broken> {
-        let row = self.records.get((until, key)).map_err(broken)?;
-        let lost = || StorageError::Corrupted("a key without its record".to_owned());
-        let row = row.ok_or_else(lost).map_err(broken)?;
-        let (response_until, head) = row.value();
-        Ok(Row { until, response_until, head: Bytes::copy_from_slice(head), response: None })
-    }
+/// What the index knows a key by, and the rest of it.
+pub(super) fn halves(key: &StoreKey) -> (&[u8; 16], &[u8; 16]) {
+    let (halves, _) = key.as_bytes().as_chunks();
+    (&halves[0], &halves[1])
+}
+
+fn whole(half: &[u8; 16], other: &[u8; 16]) -> StoreKey {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(half);
+    key[16..].copy_from_slice(other);
+    StoreKey::from_bytes(key)
+}
+
+/// A key of the index has no row, or that of another key.
+pub(super) fn lost() -> Broken {
+    broken(StorageError::Corrupted("a key without its record".to_owned()))
 }
 
 /// Whether something has expired at `now`, and was not removed.
