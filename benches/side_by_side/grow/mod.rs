@@ -69,6 +69,7 @@ pub(crate) fn measure(
                 *filled = Filled::new(filled.store, filled.records)?;
             }
             for line in &mut lines[2 * index..2 * index + 2] {
+                filled.settle()?;
                 let server = filled.gate(backend)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let mut load = filled.load(&server, line.work)?;
@@ -88,6 +89,7 @@ pub(crate) fn measure(
             for at in 2 * index..2 * index + 2 {
                 let rate = report::slowest(&lines, lines[at].store, lines[at].work) / 2.0;
                 let line = &mut lines[at];
+                filled.settle()?;
                 let server = filled.gate(backend)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let mut load = filled.load(&server, line.work)?;
@@ -121,6 +123,11 @@ impl Filled {
     fn line(&self, work: Work) -> Line {
         let Self { store, records, .. } = *self;
         Line { store, records, work, costs: Vec::new(), waits: Vec::new() }
+    }
+
+    /// What the store does about its new records by itself is done.
+    fn settle(&self) -> Result<()> {
+        self.redis.as_ref().map_or(Ok(()), |process| redis::settle(process, &self.url))
     }
 
     /// A gate on these records, without a cache: what is measured is the store.
