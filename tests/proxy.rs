@@ -10,6 +10,7 @@ use std::time::Duration;
 use support::{
     backend::Backend,
     client::{Connection, post, post_with, send},
+    eventually,
     gate::{Gate, both},
 };
 use tokio::{
@@ -214,6 +215,28 @@ async fn routes_have_upstreams_and_policies_of_their_own() {
         gate.metric("oncegate_requests_total{route=\"/payments\",outcome=\"missing\"}").await
             >= 1.0
     );
+}
+
+#[tokio::test]
+async fn every_request_is_timed_where_it_was() {
+    let (_backend, gate) = both("").await;
+    for (key, paths) in [("one", 2), ("two", 1)] {
+        for _ in 0..paths {
+            assert_eq!(send(gate.address, &post("/payments", key, "")).await.status, 201);
+        }
+    }
+    assert_eq!(send(gate.address, &post_with("/payments", &[], "")).await.status, 201);
+    for (line, times) in [
+        ("http_server_request_duration_seconds_count{route=\"/\"}", 4.0),
+        ("http_server_request_duration_seconds_bucket{route=\"/\",le=\"60\"}", 4.0),
+        ("http_client_request_duration_seconds_count", 3.0),
+        ("oncegate_store_operation_duration_seconds_count{op=\"claim\"}", 2.0),
+        ("oncegate_store_operation_duration_seconds_count{op=\"swap\"}", 2.0),
+    ] {
+        // The last ends when its connection sees that all was sent.
+        eventually(line, async || gate.metric(line).await == times).await;
+    }
+    assert!(gate.metric("http_client_request_duration_seconds_sum").await > 0.0);
 }
 
 #[tokio::test]

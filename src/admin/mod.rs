@@ -13,19 +13,14 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Gate,
     config::Admin as Settings,
-    proxy::{self, GateMetrics, StartError},
+    proxy::{self, GateMetrics, MetricsPage, StartError},
 };
-
-/// Durations pile up until somebody sums them, so a gate that nobody scrapes does it
-/// by itself.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How long `/readyz` waits for the store.
 const PING_LIMIT: Duration = Duration::from_secs(1);
@@ -36,12 +31,12 @@ pub(crate) struct Readiness(Arc<Known>);
 
 struct Known {
     gate: Gate,
-    metrics: PrometheusHandle,
+    metrics: MetricsPage,
     gauges: GateMetrics,
 }
 
 impl Readiness {
-    pub(crate) fn new(gate: Gate, metrics: PrometheusHandle, gauges: GateMetrics) -> Self {
+    pub(crate) fn new(gate: Gate, metrics: MetricsPage, gauges: GateMetrics) -> Self {
         Self(Arc::new(Known { gate, metrics, gauges }))
     }
 }
@@ -51,7 +46,6 @@ pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    metrics: PrometheusHandle,
 }
 
 impl std::fmt::Debug for Server {
@@ -70,7 +64,6 @@ impl Server {
             .local_addr()
             .map_err(|error| StartError::listen("admin.listen", settings.listen, &error))?;
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
-        let durations = readiness.0.metrics.clone();
         let router = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
@@ -83,7 +76,7 @@ impl Server {
                 router.layer(middleware::from_fn_with_state(Arc::from(token), authorize))
             }
         };
-        Ok(Self { listener, address, router, metrics: durations })
+        Ok(Self { listener, address, router })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -92,15 +85,8 @@ impl Server {
 
     pub(crate) async fn run(self, stop: CancellationToken) {
         let serve = axum::serve(self.listener, self.router);
-        let upkeep = async {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                self.metrics.run_upkeep();
-            }
-        };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = upkeep => {}
             served = serve => if let Err(error) = served {
                 tracing::error!(%error, "the admin listener ended");
             }
@@ -174,6 +160,5 @@ async fn acknowledge(
 
 async fn metrics(State(Readiness(known)): State<Readiness>) -> Response {
     known.gauges.read(&known.gate);
-    known.metrics.run_upkeep();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], known.metrics.render()).into_response()
 }

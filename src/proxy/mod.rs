@@ -8,6 +8,7 @@
 //! `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
 //! both sides; nothing here parses HTTP, but for the lengths of frames.
 
+mod buckets;
 mod closing;
 mod connection;
 mod headers;
@@ -30,6 +31,6 @@ mod upstream;
 mod watch;
 mod workers;
 
-pub(crate) use observe::GateMetrics;
+pub(crate) use observe::{GateMetrics, MetricsPage};
 pub use server::{Server, StartError};
 pub(crate) use start::listen;

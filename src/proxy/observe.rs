@@ -1,38 +1,76 @@
 //! What is counted, under names after OpenTelemetry and Prometheus habits.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+use std::sync::Arc;
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, counter,
+    gauge, histogram,
 };
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::buckets::Histograms;
 use crate::{Gate, Outcome};
-
-/// Durations in seconds; from a replay's microseconds to a slow backend's minute.
-const BUCKETS: [f64; 14] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0,
-];
 
 /// A place for the metrics of one gate. Several gates of a process do not mix.
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
+    histograms: Arc<Histograms>,
+}
+
+/// What has been counted, as a page.
+#[derive(Clone)]
+pub(crate) struct MetricsPage {
+    counted: PrometheusHandle,
+    histograms: Arc<Histograms>,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let all = Matcher::Suffix("_seconds".to_owned());
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(all, &BUCKETS)
-            .expect("the list of buckets is not empty");
-        Self { recorder: builder.build_recorder() }
+        let recorder = PrometheusBuilder::new().build_recorder();
+        Self { recorder, histograms: Arc::default() }
     }
 
     /// Makes metrics that are registered meanwhile belong here.
     pub(crate) fn collect<T>(&self, register: impl FnOnce() -> T) -> T {
-        metrics::with_local_recorder(&self.recorder, register)
+        metrics::with_local_recorder(self, register)
     }
 
-    pub(crate) fn handle(&self) -> PrometheusHandle {
-        self.recorder.handle()
+    pub(crate) fn page(&self) -> MetricsPage {
+        MetricsPage { counted: self.recorder.handle(), histograms: Arc::clone(&self.histograms) }
+    }
+}
+
+impl MetricsPage {
+    /// In the text format of Prometheus.
+    pub(crate) fn render(&self) -> String {
+        let mut page = self.counted.render();
+        self.histograms.render(&mut page);
+        page
+    }
+}
+
+/// All is the exporter's but the histograms.
+impl Recorder for Metrics {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.recorder.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.recorder.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.recorder.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.recorder.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.histograms.register(key))
     }
 }
 

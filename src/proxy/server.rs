@@ -85,7 +85,7 @@ impl Server {
         });
         let workers = Workers::start(services, &connections)
             .map_err(|error| StartError::new(format!("cannot start a thread: {error}")))?;
-        let readiness = Readiness::new(gate.clone(), metrics.handle(), gauges);
+        let readiness = Readiness::new(gate.clone(), metrics.page(), gauges);
         let admin = admin::Server::bind(&config.admin, readiness).await?;
         Ok(Self {
             settings: config.server,
