@@ -23,8 +23,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline,
-    RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection, io::tcp,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError,
+    RedisResult, Script, ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp,
 };
 use tokio::{
     runtime,
@@ -43,17 +43,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many commands may queue before their callers wait.
 const QUEUE: usize = 1024;
 
-/// What is sent in one round trip.
+/// What is done in one round trip.
 pub(super) enum Request<'a> {
-    One(&'a Cmd),
-    Many(&'a Pipeline),
+    Send(Commands<'a>),
     /// Commands of which the first is an `EVALSHA` of the script, which is loaded when
     /// the server does not know it.
-    Script(&'a Script, &'a Pipeline),
+    Script(&'a Script, Commands<'a>),
     /// The guard's look.
     Look,
     /// The operator's word about a loss.
     Acknowledge,
+}
+
+/// What is sent as one piece.
+#[derive(Clone, Copy)]
+pub(super) enum Commands<'a> {
+    One(&'a Cmd),
+    /// Several commands, whose replies are an array.
+    Many(&'a Pipeline),
 }
 
 /// The way to one server.
@@ -113,15 +120,15 @@ impl Link {
 
     /// Looks at the server again.
     pub(super) async fn look(&self, operation: &str) -> Result<(), StoreError> {
-        self.run(operation, Request::Look).await
+        self.run(operation, Request::Look).await.map(drop)
     }
 
     /// Sends a request that may be repeated, and reads its reply.
-    pub(super) async fn run<T: FromRedisValue>(
+    pub(super) async fn run(
         &self,
         operation: &str,
         request: Request<'_>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Value, StoreError> {
         let result = match self.live() {
             Some(connection) => match self.once(&request, connection).await {
                 Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
@@ -136,7 +143,7 @@ impl Link {
 
     /// Connects where it must and sends a request, up to `times` times and as many
     /// times as long as a reply may take.
-    async fn anew<T: FromRedisValue>(&self, request: &Request<'_>, times: u32) -> RedisResult<T> {
+    async fn anew(&self, request: &Request<'_>, times: u32) -> RedisResult<Value> {
         let attempts = async {
             let mut left = times;
             loop {
@@ -153,11 +160,11 @@ impl Link {
     }
 
     /// Sends a request on a connection, and gives up the connection when it does not work.
-    async fn once<T: FromRedisValue>(
+    async fn once(
         &self,
         request: &Request<'_>,
         (number, mut connection): (u64, MultiplexedConnection),
-    ) -> RedisResult<T> {
+    ) -> RedisResult<Value> {
         let reply = request.send(&self.guard, &mut connection);
         let result = timeout(self.reply_within, reply).await.unwrap_or_else(|_| Err(late()));
         if let Err(error) = &result
@@ -257,33 +264,42 @@ impl fmt::Debug for Link {
 }
 
 impl Request<'_> {
-    async fn send<T: FromRedisValue>(
+    /// What seldom happens is boxed, so that the usual way needs little room.
+    async fn send(
         &self,
         guard: &Guard,
         connection: &mut MultiplexedConnection,
-    ) -> RedisResult<T> {
+    ) -> RedisResult<Value> {
         match self {
-            Self::One(command) => command.query_async(connection).await,
-            Self::Many(commands) => commands.query_async(connection).await,
-            Self::Script(script, commands) => match commands.query_async(connection).await {
+            Self::Send(commands) => commands.send(connection).await,
+            Self::Script(script, commands) => match commands.send(connection).await {
                 Err(error)
                     if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
                         && !is_active(Mutant::ForgetScripts) =>
                 {
-                    script.load_async(connection).await?;
-                    commands.query_async(connection).await
+                    Box::pin(script.load_async(connection)).await?;
+                    Box::pin(commands.send(connection)).await
                 }
                 result => result,
             },
-            Self::Look => {
-                guard.look(connection).await?;
-                Ok(T::from_redis_value(redis::Value::Nil)?)
-            }
-            Self::Acknowledge => {
-                guard.acknowledge(connection).await?;
-                Ok(T::from_redis_value(redis::Value::Nil)?)
-            }
+            Self::Look => Box::pin(guard.look(connection)).await.map(|()| Value::Nil),
+            Self::Acknowledge => Box::pin(guard.acknowledge(connection)).await.map(|()| Value::Nil),
         }
+    }
+}
+
+impl Commands<'_> {
+    /// By the connection's own methods: those of `redis::Cmd` and `redis::Pipeline` take a box
+    /// for each call, and copy the replies.
+    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+        let reply = match self {
+            Self::One(command) => connection.send_packed_command(command).await?,
+            Self::Many(commands) => {
+                let replies = connection.send_packed_commands(commands, 0, commands.len()).await?;
+                Value::Array(replies)
+            }
+        };
+        reply.extract_error()
     }
 }
 

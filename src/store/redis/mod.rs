@@ -26,8 +26,8 @@ use bytes::Bytes;
 use redis::{Cmd, IntoConnectionInfo, Pipeline, Script, Value};
 
 use self::{
-    link::{Link, Request},
-    wire::{Name, bulk, call, milliseconds, pipeline, unexpected},
+    link::{Commands, Link, Request},
+    wire::{Name, bulk, call, milliseconds, pipeline, read, replies, unexpected},
 };
 use super::{Claimed, Cursor, Durability, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::engine::{
@@ -139,15 +139,21 @@ impl RedisStore {
         script: &Script,
         call: Cmd,
     ) -> Result<Write, StoreError> {
-        let mut call = pipeline([call]);
-        self.wait_for_replicas(&mut call);
-        let mut reply: Vec<Value> =
-            self.link.run(operation, Request::Script(script, &call)).await?;
-        let is_replicated = self.is_replicated(&mut reply);
-        match reply.pop() {
-            Some(Value::Int(1)) if !is_replicated => Err(self.too_few_replicas(operation)),
-            Some(Value::Int(1)) => Ok(Write::Applied),
-            Some(Value::Int(0)) => Ok(Write::Fenced),
+        let (reply, is_replicated) = if self.replicas() == 0 {
+            let call = Request::Script(script, Commands::One(&call));
+            (self.link.run(operation, call).await?, true)
+        } else {
+            let mut call = pipeline([call]);
+            self.wait_for_replicas(&mut call);
+            let call = Request::Script(script, Commands::Many(&call));
+            let mut replies = replies(self.link.run(operation, call).await?, operation)?;
+            let is_replicated = self.is_replicated(&mut replies);
+            (replies.pop().unwrap_or(Value::Nil), is_replicated)
+        };
+        match reply {
+            Value::Int(1) if !is_replicated => Err(self.too_few_replicas(operation)),
+            Value::Int(1) => Ok(Write::Applied),
+            Value::Int(0) => Ok(Write::Fenced),
             _ => Err(unexpected(operation)),
         }
     }
@@ -155,7 +161,7 @@ impl RedisStore {
     /// Refuses what must not be dispatched, after another look if the last one is old.
     async fn admit(&self) -> Result<(), StoreError> {
         if self.link.guard().should_look_again() {
-            self.link.look("claim").await?;
+            Box::pin(self.link.look("claim")).await?;
         }
         self.link.guard().admit()
     }
@@ -212,17 +218,18 @@ impl Store for RedisStore {
         }
         self.wait_for_replicas(&mut pipeline);
         for _ in 0..LOOKS {
-            let mut reply: Vec<Value> = self.link.run("claim", Request::Many(&pipeline)).await?;
+            let reply = self.link.run("claim", Request::Send(Commands::Many(&pipeline))).await?;
+            let mut reply = replies(reply, "claim")?;
             let is_replicated = self.is_replicated(&mut reply);
             if self.options.refuse_after_loss {
-                let marker = bulk(reply.pop())?;
+                let marker = bulk(reply.pop(), "claim")?;
                 if self.link.guard().is_surprised_by(marker.as_deref()) {
-                    self.link.look("claim").await?;
+                    Box::pin(self.link.look("claim")).await?;
                 }
             }
             // A new connection may have found out what the last one did not know.
             self.link.guard().admit()?;
-            let (response, head) = (bulk(reply.pop())?, bulk(reply.pop())?);
+            let (response, head) = (bulk(reply.pop(), "claim")?, bulk(reply.pop(), "claim")?);
             let head = head.filter(|_| !is_active(Mutant::IgnoreHolder));
             let holder = head.as_deref().map(codec::decode_fence).transpose()?;
             let is_mine = holder.is_none_or(|holder| {
@@ -260,9 +267,8 @@ impl Store for RedisStore {
         }
         let new = codec::encode(record, keep.record);
         let length = new.head.len() + new.response.as_deref().map_or(0, <[u8]>::len);
-        let mut call = call(&scripts::SWAP, key, 2 * codec::FENCE.len() + length + 32);
+        let mut call = call(&scripts::SWAP, key, codec::FENCE.len() + length + 32);
         call.arg(&codec::encode_fence(expect)[..])
-            .arg(&codec::encode_fence(record.fence())[..])
             .arg(&*new.head)
             .arg(milliseconds(keep.record))
             .arg(new.response.as_deref().unwrap_or_default())
@@ -284,8 +290,8 @@ impl Store for RedisStore {
         let name = Name::of(key);
         let mut command = redis::cmd("MGET");
         command.arg(name.head()).arg(name.response());
-        let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) =
-            self.link.run("get", Request::One(&command)).await?;
+        let reply = self.link.run("get", Request::Send(Commands::One(&command))).await?;
+        let (head, response): (Option<Vec<u8>>, Option<Vec<u8>>) = read(reply, "get")?;
         let Some(head) = head else { return Ok(None) };
         let record = match codec::decode(&head, response.map(Bytes::from)) {
             // One command reads at one moment, so this is a response whose own head is gone.
@@ -297,11 +303,11 @@ impl Store for RedisStore {
 
     async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
         let name = Name::of(key);
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.atomic();
-        pipeline.cmd("GET").arg(name.head()).cmd("PTTL").arg(name.head());
-        let (head, left): (Option<Vec<u8>>, i64) =
-            self.link.run("age", Request::Many(&pipeline)).await?;
+        let mut pipeline = Pipeline::with_capacity(4);
+        pipeline.cmd("MULTI").cmd("GET").arg(name.head()).cmd("PTTL").arg(name.head()).cmd("EXEC");
+        let reply = self.link.run("age", Request::Send(Commands::Many(&pipeline))).await?;
+        let both = replies(reply, "age")?.pop().unwrap_or(Value::Nil);
+        let (head, left): (Option<Vec<u8>>, i64) = read(both, "age")?;
         let Some(head) = head else { return Ok(None) };
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
         Ok(Some(codec::decode_age(&head, left)?))
@@ -313,8 +319,8 @@ impl Store for RedisStore {
             let mut command = redis::cmd("SCAN");
             command.arg(page.next.as_ref().map_or("0", |cursor| &cursor.0));
             command.arg("MATCH").arg("oncegate:{*}").arg("COUNT").arg(limit.clamp(1, 1000));
-            let (next, names): (String, Vec<Vec<u8>>) =
-                self.link.run("scan", Request::One(&command)).await?;
+            let reply = self.link.run("scan", Request::Send(Commands::One(&command))).await?;
+            let (next, names): (String, Vec<Vec<u8>>) = read(reply, "scan")?;
             page.next = (next != "0").then_some(Cursor(next));
             self.summaries(&names, &mut page).await?;
             if page.next.is_none() || page.records.len() >= limit {
@@ -334,7 +340,7 @@ impl Store for RedisStore {
     }
 
     async fn acknowledge_loss(&self) -> Result<(), StoreError> {
-        self.link.run("acknowledge", Request::Acknowledge).await
+        self.link.run("acknowledge", Request::Acknowledge).await.map(drop)
     }
 }
 
@@ -350,8 +356,8 @@ impl RedisStore {
             let name = Name::of(key);
             pipeline.cmd("GET").arg(name.head()).cmd("EXISTS").arg(name.response());
         }
-        let rows: Vec<(Option<Vec<u8>>, bool)> =
-            self.link.run("scan", Request::Many(&pipeline)).await?;
+        let reply = self.link.run("scan", Request::Send(Commands::Many(&pipeline))).await?;
+        let rows: Vec<(Option<Vec<u8>>, bool)> = read(reply, "scan")?;
         for (key, (head, response_is_there)) in keys.into_iter().zip(rows) {
             if let Some(head) = head {
                 page.records.push((key, codec::decode_summary(&head, response_is_there)?));

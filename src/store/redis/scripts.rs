@@ -21,16 +21,17 @@ end
 local held = redis.call('GETRANGE', KEYS[1], 1, 20)
 ";
 
-/// KEYS: head, response. ARGV: the expected fence, the new record's fence, its
-/// head, the head's milliseconds, its response (empty: none), the response's
+/// KEYS: head, response. ARGV: the expected fence, the new record's head, which carries
+/// its fence, the head's milliseconds, its response (empty: none), the response's
 /// milliseconds. Returns 1 when the record was written, 0 when it was fenced.
 pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{ADMITS}
-if #held ~= 20 or not (admits(ARGV[1], held) or admits(ARGV[2], held)) then return 0 end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-if #ARGV[5] > 0 then
-  redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+if #held ~= 20 then return 0 end
+if not admits(ARGV[1], held) and not admits(string.sub(ARGV[2], 2, 21), held) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if #ARGV[4] > 0 then
+  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
 else
   redis.call('DEL', KEYS[2])
 end

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrayvec::ArrayString;
-use redis::{Cmd, FromRedisValue as _, Pipeline, Script, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
 
 use crate::{
     engine::record::StoreKey,
@@ -48,7 +48,7 @@ impl Name {
 /// Built by hand: `redis::ScriptInvocation` would copy a response once more.
 pub(super) fn call(script: &Script, key: &StoreKey, length: usize) -> Cmd {
     let name = Name::of(key);
-    let mut call = Cmd::with_capacity(11, 64 + HEAD + RESPONSE + length);
+    let mut call = Cmd::with_capacity(10, 64 + HEAD + RESPONSE + length);
     call.arg("EVALSHA").arg(script.get_hash()).arg(2).arg(name.head()).arg(name.response());
     call
 }
@@ -63,9 +63,26 @@ pub(super) fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     pipeline
 }
 
+/// The replies of several commands.
+pub(super) fn replies(reply: Value, operation: &str) -> Result<Vec<Value>, StoreError> {
+    match reply {
+        Value::Array(replies) => Ok(replies),
+        _ => Err(unexpected(operation)),
+    }
+}
+
 /// A string that a command replied with, or nothing.
-pub(super) fn bulk(reply: Option<Value>) -> Result<Option<Vec<u8>>, StoreError> {
-    Option::from_redis_value(reply.unwrap_or(Value::Nil)).map_err(|_| unexpected("claim"))
+pub(super) fn bulk(reply: Option<Value>, operation: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    match reply {
+        Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
+        Some(Value::Nil) => Ok(None),
+        _ => Err(unexpected(operation)),
+    }
+}
+
+/// A reply of any other kind.
+pub(super) fn read<T: FromRedisValue>(reply: Value, operation: &str) -> Result<T, StoreError> {
+    T::from_redis_value(reply).map_err(|error| unexpected(operation).because(error))
 }
 
 pub(super) fn unexpected(operation: &str) -> StoreError {
