@@ -1,11 +1,11 @@
 //! Dispatching once, and what becomes of the claim then.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::{
     answer::{Outcome, Voice},
@@ -30,6 +30,9 @@ use crate::{
 /// recorded.
 pub(crate) const LATE: u32 = 4;
 
+/// What came of a dispatch: a response, or evidence and the fault to name.
+type Dispatched<R> = Result<Response<R>, (Evidence, Fault)>;
+
 impl<S> Exchange<S> {
     /// Dispatches once, and settles the claim by what came of it.
     pub(super) async fn execute<B, R>(self: Box<Self>, mut claim: Claim, mut reply: Reply<S, R>)
@@ -39,35 +42,15 @@ impl<S> Exchange<S> {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let Self { gate, voice, inner, head, body, .. } = *self;
-        if gate.is_closing() {
+        if self.gate.is_closing() {
             Box::pin(claim.settle(Ending::Released)).await;
-            return reply.answer(voice.refuse(Problem::ShuttingDown));
+            return reply.answer(self.voice.refuse(Problem::ShuttingDown));
         }
         if !claim.is_current().await {
             Box::pin(claim.settle(Ending::Released)).await;
-            return reply.answer(voice.refuse(Problem::StoreUnavailable));
+            return reply.answer(self.voice.refuse(Problem::StoreUnavailable));
         }
-        let request = Request::from_parts(head, RequestBody::whole(body));
-        let exchange = async {
-            inner.oneshot(request).await.map_err(|error| UpstreamError::read(&*error.into()))
-        };
-        let mut exchange = pin!(exchange);
-        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
-        let mut response = claim.hold(exchange.as_mut(), patience).await;
-        if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
-            // The client is told now. Whatever still comes is recorded for his retry.
-            Box::pin(claim.give_up(Reason::Timeout)).await;
-            reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
-            let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
-            let late = patience.saturating_mul(late);
-            response = Box::pin(claim.hold(exchange.as_mut(), late)).await;
-        }
-        let response = match response {
-            End::Done(response) => response,
-            End::Late => Err((Evidence::TimedOut, Fault::ResponseTimeout)),
-            End::Abandoned => Err((Evidence::Abandoned, Fault::Terminated)),
-        };
+        let (voice, response) = self.dispatch(&mut claim, &mut reply).await;
         let response = match response {
             Ok(response) => response,
             Err((evidence, fault)) => {
@@ -91,6 +74,43 @@ impl<S> Exchange<S> {
             }
             Verdict::Record => recording::record(claim, &voice, response, reply).await,
         }
+    }
+
+    /// Sends the request and waits for its response, however late. The client is told in time.
+    ///
+    /// A function of its own, so that what it needs shares its room with what comes after it.
+    async fn dispatch<B, R>(
+        self: Box<Self>,
+        claim: &mut Claim,
+        reply: &mut Reply<S, R>,
+    ) -> (Voice, Dispatched<R>)
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        let Self { voice, mut inner, head, body, .. } = *self;
+        let read = |error: S::Error| UpstreamError::read(&*error.into());
+        let exchange = async {
+            poll_fn(|cx| inner.poll_ready(cx)).await.map_err(read)?;
+            inner.call(Request::from_parts(head, RequestBody::whole(body))).await.map_err(read)
+        };
+        let mut exchange = pin!(exchange);
+        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
+        let mut response = claim.hold(exchange.as_mut(), patience).await;
+        if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
+            // The client is told now. Whatever still comes is recorded for his retry.
+            Box::pin(claim.give_up(Reason::Timeout)).await;
+            reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
+            let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
+            let late = patience.saturating_mul(late);
+            response = Box::pin(claim.hold(exchange.as_mut(), late)).await;
+        }
+        let response = match response {
+            End::Done(response) => response,
+            End::Late => Err((Evidence::TimedOut, Fault::ResponseTimeout)),
+            End::Abandoned => Err((Evidence::Abandoned, Fault::Terminated)),
+        };
+        (voice, response)
     }
 }
 

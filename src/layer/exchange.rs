@@ -125,11 +125,31 @@ impl<S> Exchange<S> {
         }
     }
 
-    /// Claims the key, and does what the store's answer asks for.
+    /// Claims the key, and executes what is claimed.
+    async fn lead<B, R>(self: Box<Self>, lead: Lead, reply: Reply<S, R>)
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        if let Some((exchange, claim, reply)) = self.claim(lead, reply).await {
+            exchange.execute(claim, reply).await;
+        }
+    }
+
+    /// Claims the key, or does what else the store's answer asks for; then nothing is left to
+    /// be done.
     ///
     /// What seldom happens is boxed: only the way of a first request has its place in
     /// this future.
-    async fn lead<B, R>(mut self: Box<Self>, lead: Lead, mut reply: Reply<S, R>)
+    async fn claim<B, R>(
+        mut self: Box<Self>,
+        lead: Lead,
+        mut reply: Reply<S, R>,
+    ) -> Option<(Box<Self>, Claim, Reply<S, R>)>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -142,7 +162,7 @@ impl<S> Exchange<S> {
         self.head.extensions.insert(self.named.clone());
         let policy = Arc::clone(&self.voice.policy);
         let token = self.gate.token();
-        let claim = loop {
+        loop {
             // A slow reply says nothing about the time after its question.
             let asked = self.gate.moment();
             let pending = claim::intent(&self.gate, &policy, self.print, token, asked.wall);
@@ -150,14 +170,17 @@ impl<S> Exchange<S> {
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
                 Ok(Claimed::Mine) => {
-                    break Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    return Some((self, claim, reply));
                 }
                 Ok(Claimed::Held(held)) => held,
                 Err(_) if is_active(Mutant::DispatchUnclaimed) => {
-                    break Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    return Some((self, claim, reply));
                 }
                 Err(error) => {
-                    return Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    return None;
                 }
             };
             let (expect, because) = match decide(&held, self.print, &policy, asked.wall) {
@@ -166,18 +189,21 @@ impl<S> Exchange<S> {
                     if let Record::Done(done) = &held {
                         self.gate.cache().insert(self.key, Arc::clone(done));
                     }
-                    return lead.finish(View::Seen(held, asked));
+                    lead.finish(View::Seen(held, asked));
+                    return None;
                 }
                 Decision::Refuse(refusal) => {
                     reply.answer(self.voice.refuse(Problem::Refused(refusal)));
-                    return lead.finish(View::Seen(held, asked));
+                    lead.finish(View::Seen(held, asked));
+                    return None;
                 }
                 Decision::Wait => {
                     let gate = self.gate.clone();
                     let view = lead.subscribe();
                     lead.show(View::Seen(held, asked));
                     reply.follow(self, view);
-                    return Box::pin(elsewhere::poll(gate, lead)).await;
+                    Box::pin(elsewhere::poll(gate, lead)).await;
+                    return None;
                 }
                 Decision::TakeOver(expect, because) => (expect, because),
                 Decision::Reconcile(expect, refusal) => {
@@ -187,12 +213,13 @@ impl<S> Exchange<S> {
                             let answer = self.voice.reconciled(&done);
                             reply.answer(answer);
                             self.gate.cache().insert(self.key, Arc::clone(&done));
-                            return lead.finish(View::Owned(Record::Done(done)));
+                            lead.finish(View::Owned(Record::Done(done)));
+                            return None;
                         }
                         Ok(Learnt::Nothing) => {
                             let problem = Problem::Refused(refusal);
                             reply.answer(self.voice.refuse(problem));
-                            return;
+                            return None;
                         }
                         Ok(Learnt::Overtaken) => continue,
                         // What was learnt may be recorded, so nothing is taken back.
@@ -200,7 +227,7 @@ impl<S> Exchange<S> {
                             tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
                             lead.finish(View::StoreDown(error.kind()));
                             reply.answer(Box::pin(self.store_down(error.kind())).await);
-                            return;
+                            return None;
                         }
                     }
                 }
@@ -212,17 +239,17 @@ impl<S> Exchange<S> {
             match store.swap(&self.key, expect, &record, policy.keep_open()).await {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, ?because, "a key was taken over");
-                    break Claim::new(&self.gate, policy, lead, pending, asked.at)
-                        .instead_of(because);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    return Some((self, claim.instead_of(because), reply));
                 }
                 // Somebody was faster; what he wrote decides.
                 Ok(Write::Fenced) => {}
                 Err(error) => {
-                    return Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    return None;
                 }
             }
-        };
-        self.execute(claim, reply).await;
+        }
     }
 
     /// The store did not answer. Its reply may be lost and the claim there, so it

@@ -154,7 +154,7 @@ impl Held {
         }
     }
 
-    pub(super) fn settled(self, record: Option<Record>, asked: Moment) -> Settled {
+    pub(super) fn settled(self: Box<Self>, record: Option<Record>, asked: Moment) -> Settled {
         if let Some(Record::Done(done)) = &record {
             self.gate.cache().insert(self.key, Arc::clone(done));
         }
@@ -165,13 +165,13 @@ impl Held {
         Settled::Now
     }
 
-    pub(super) fn fenced(self) -> Settled {
+    pub(super) fn fenced(&self) -> Settled {
         tracing::warn!(key = %self.key, "the end of a claim came too late; the key was taken over");
         Settled::Fenced
     }
 
     /// Goes on trying until the lease would have passed, or the gate gives up.
-    pub(super) async fn settle_later(self, record: Option<Record>) {
+    pub(super) async fn settle_later(self: Box<Self>, record: Option<Record>) {
         let until = Instant::now() + self.policy.lease;
         let mut pause = MIN_PAUSE;
         loop {

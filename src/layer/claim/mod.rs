@@ -43,8 +43,8 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// A claim that the store has acknowledged.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    /// `None` once settled.
-    held: Option<Held>,
+    /// `None` once settled. Boxed, since a claim goes from future to future.
+    held: Option<Box<Held>>,
 }
 
 /// How work under a claim ended.
@@ -90,7 +90,7 @@ impl Claim {
         let revision = AtomicU32::new(pending.fence.revision);
         let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
         let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
-        Self { held: Some(held) }
+        Self { held: Some(Box::new(held)) }
     }
 
     /// The same for a key that was taken over.

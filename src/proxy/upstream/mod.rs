@@ -202,7 +202,8 @@ where
                     return Ok((Arc::clone(pool), connection));
                 }
             }
-            match pool.connect().await {
+            // Boxed, since most requests find a connection.
+            match Box::pin(pool.connect()).await {
                 Ok(connection) => return Ok((Arc::clone(pool), connection)),
                 Err(error) => {
                     tracing::warn!(%error, "an upstream cannot be reached");
