@@ -8,9 +8,7 @@ use http::{
 /// Removes the headers that speak to the next hop only: the fixed ones and those
 /// that `Connection` nominates. The order of what stays is kept.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
+    let Some(first) = headers.keys().position(is_hop_by_hop) else { return };
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -22,7 +20,18 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != TRAILER && !is_for_everybody(name))
         .collect();
-    retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
+    if nominated.is_empty() && !headers.keys().skip(first + 1).any(is_hop_by_hop) {
+        remove_at(headers, first);
+    } else {
+        retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
+    }
+}
+
+/// Removes a header. The order of what stays is kept.
+pub(super) fn remove_in_order(headers: &mut HeaderMap, name: &HeaderName) {
+    if let Some(place) = headers.keys().position(|key| key == name) {
+        remove_at(headers, place);
+    }
 }
 
 /// What a client cannot take from the service by nominating it: who it speaks for, and
@@ -43,17 +52,21 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Removes headers and keeps the order of the others, where `HeaderMap::remove`
-/// moves the last one into the gap.
-fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
-    let mut goes = headers.keys().filter(|name| !stays(name));
-    let Some(first) = goes.next() else { return };
-    // Whoever comes last leaves no gap; servers like to put `Connection` there.
-    if goes.next().is_none() && headers.keys().last() == Some(first) {
-        let first = first.clone();
-        headers.remove(first);
-        return;
+/// Removes the header at `place`.
+///
+/// `HeaderMap::remove` moves the last one into the gap, which keeps the order where the gap
+/// is one of the last two. Servers like to put `Connection` and `Content-Length` there.
+fn remove_at(headers: &mut HeaderMap, place: usize) {
+    let Some(name) = headers.keys().nth(place).cloned() else { return };
+    if place + 2 >= headers.keys_len() {
+        headers.remove(name);
+    } else {
+        retain(headers, |other| *other != name);
     }
+}
+
+/// Removes headers and keeps the order of the others.
+fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut last = None;
     for (name, value) in std::mem::take(headers) {
@@ -68,6 +81,22 @@ fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_stays_wherever_one_goes() {
+        for place in 0..4 {
+            let mut names =
+                ["server", "date", "etag", "vary"].map(HeaderName::from_static).to_vec();
+            let mut map = HeaderMap::new();
+            for name in &names {
+                map.append(name, HeaderValue::from_static("1"));
+                map.append(name, HeaderValue::from_static("2"));
+            }
+            remove_in_order(&mut map, &names.remove(place));
+            assert_eq!(map.keys().cloned().collect::<Vec<_>>(), names);
+            assert_eq!(map.len(), 6);
+        }
+    }
 
     #[test]
     fn hop_by_hop_goes_and_the_order_stays() {

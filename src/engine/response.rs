@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 
-use super::hop::strip_hop_by_hop;
+use super::hop::{remove_in_order, strip_hop_by_hop};
 
 /// A response without the connection that it came over.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +29,9 @@ impl StoredResponse {
         strip_hop_by_hop(&mut head.headers);
         Self {
             status: head.status,
-            headers: own(&head.headers),
+            headers: own(head.headers),
             body: Bytes::copy_from_slice(&body),
-            trailers: trailers.as_ref().map(own),
+            trailers: trailers.map(own),
         }
     }
 }
@@ -41,22 +41,20 @@ impl StoredResponse {
 pub(super) const ADDED: usize = 4;
 
 /// The same fields but for the length, whose values lie in one place that nobody else keeps.
-fn own(headers: &HeaderMap) -> HeaderMap {
+fn own(mut headers: HeaderMap) -> HeaderMap {
+    remove_in_order(&mut headers, &CONTENT_LENGTH);
+    headers.reserve(ADDED);
     let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
     let mut copies = copies.freeze();
-    let mut owned = HeaderMap::with_capacity(headers.len() + ADDED);
-    for (name, value) in headers {
-        let copy = copies.split_to(value.len());
-        if *name == CONTENT_LENGTH {
-            continue;
-        }
+    for value in headers.values_mut() {
         // What was a value is one.
-        let mut copy = HeaderValue::from_maybe_shared(copy).unwrap_or_else(|_| value.clone());
-        copy.set_sensitive(value.is_sensitive());
-        owned.append(name.clone(), copy);
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copies.split_to(value.len())) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
     }
-    owned
+    headers
 }
 
 #[cfg(test)]
