@@ -22,7 +22,17 @@ use crate::{
 /// The keys that somebody in this process is busy with.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    keys: Mutex<HashMap<StoreKey, watch::Receiver<View>, BuildHasherDefault<Prefix>>>,
+    keys: Mutex<Seats>,
+}
+
+type Seats = HashMap<StoreKey, Seat, BuildHasherDefault<Prefix>>;
+
+/// What the leader for a key shows, to whom. Most keys are never followed, and a channel
+/// costs more than everything else here.
+#[derive(Debug)]
+enum Seat {
+    Alone(View),
+    Followed(watch::Sender<View>),
 }
 
 /// What the leader knows about a key.
@@ -60,74 +70,96 @@ pub(crate) enum Place {
 pub(crate) struct Lead {
     waiters: Arc<Waiters>,
     key: StoreKey,
-    view: watch::Sender<View>,
+    /// The seat was left, and may be somebody else's.
+    finished: bool,
 }
 
 impl Waiters {
     pub(crate) fn join(self: &Arc<Self>, key: &StoreKey) -> Place {
-        match self.keys().entry(*key) {
-            hash_map::Entry::Occupied(entry) => Place::Follow(entry.get().clone()),
+        match self.seats().entry(*key) {
+            hash_map::Entry::Occupied(mut entry) => Place::Follow(entry.get_mut().follow()),
             hash_map::Entry::Vacant(entry) => {
-                let (view, receiver) = watch::channel(View::Looking);
-                entry.insert(receiver);
-                Place::Lead(Lead { waiters: Arc::clone(self), key: *key, view })
+                entry.insert(Seat::Alone(View::Looking));
+                Place::Lead(Lead { waiters: Arc::clone(self), key: *key, finished: false })
             }
         }
     }
 
     /// How many keys somebody is busy with.
     pub(crate) fn len(&self) -> usize {
-        self.keys().len()
+        self.seats().len()
     }
 
-    fn keys(
-        &self,
-    ) -> MutexGuard<'_, HashMap<StoreKey, watch::Receiver<View>, BuildHasherDefault<Prefix>>> {
-        // Each use is one call on the map, so a panic leaves nothing half done.
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        // Each use is one call on the map or a seat, so a panic leaves nothing half done.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Seat {
+    fn follow(&mut self) -> watch::Receiver<View> {
+        match self {
+            Self::Followed(followers) => followers.subscribe(),
+            Self::Alone(view) => {
+                let (followers, follower) = watch::channel(view.clone());
+                *self = Self::Followed(followers);
+                follower
+            }
+        }
+    }
+
+    fn show(&mut self, view: View) {
+        match self {
+            Self::Alone(seen) => *seen = view,
+            Self::Followed(followers) => drop(followers.send_replace(view)),
+        }
+    }
+}
+
 impl Lead {
-    /// Tells the followers. Who begins to follow meanwhile sees the new view or is woken:
-    /// he is counted before he looks.
+    /// Tells the followers. Who begins to follow later sees the new view.
     pub(crate) fn show(&self, view: View) {
-        self.view.send_if_modified(|seen| {
-            *seen = view;
-            self.is_watched()
-        });
+        if let Some(seat) = self.waiters.seats().get_mut(&self.key) {
+            seat.show(view);
+        }
     }
 
     /// Tells the followers for the last time. The place is free before they hear
     /// of it, so whoever must act on the news can lead.
-    pub(crate) fn finish(self, view: View) {
-        // The queue's own receiver is counted by `is_watched`, so it lives a little longer.
-        let place = self.waiters.keys().remove(&self.key);
-        self.show(view);
-        drop(place);
+    pub(crate) fn finish(mut self, view: View) {
+        if let Some(mut seat) = self.leave() {
+            seat.show(view);
+        }
     }
 
     /// Follows one's own view, to wait with everybody else.
     pub(crate) fn subscribe(&self) -> watch::Receiver<View> {
-        self.view.subscribe()
+        let mut seats = self.waiters.seats();
+        seats.get_mut(&self.key).expect("a leader has a seat until he leaves it").follow()
     }
 
-    /// Whether anybody but the queue itself watches.
+    /// Whether anybody watches.
     pub(crate) fn is_watched(&self) -> bool {
-        self.view.receiver_count() > 1
+        match self.waiters.seats().get(&self.key) {
+            Some(Seat::Followed(followers)) => followers.receiver_count() > 0,
+            Some(Seat::Alone(_)) | None => false,
+        }
     }
 
     pub(crate) fn key(&self) -> &StoreKey {
         &self.key
     }
+
+    fn leave(&mut self) -> Option<Seat> {
+        self.finished = true;
+        self.waiters.seats().remove(&self.key)
+    }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        let mut keys = self.waiters.keys();
-        // After `finish` the place may be somebody else's already.
-        if keys.get(&self.key).is_some_and(|view| view.same_channel(&self.view.subscribe())) {
-            keys.remove(&self.key);
+        if !self.finished {
+            self.leave();
         }
     }
 }
