@@ -132,6 +132,8 @@ pub mod mutants;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod store;
+#[cfg(any(feature = "proxy", feature = "redis"))]
+mod timer;
 
 pub use engine::{
     key::Key,

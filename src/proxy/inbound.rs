@@ -26,13 +26,14 @@ use super::{
     closing::Watch,
     link::Limits,
     pace::{Pace, Unread},
-    pause::{Pause, Timer},
+    pause::Pause,
     through::write_through,
 };
 use crate::{
     BoxError,
     closing::Closing,
     mutants::{Mutant, is_active},
+    timer::Timer,
 };
 
 /// How long nothing must have happened between two requests until a connection rests.

@@ -25,11 +25,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{
-    super::pause::Timer,
-    meter::{Meter, Metered},
-};
-use crate::BoxError;
+use super::meter::{Meter, Metered};
+use crate::{BoxError, timer::Timer};
 
 /// A request body up to this length fits the buffers of a socket.
 const SMALL: u64 = 64 << 10;

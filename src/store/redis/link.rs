@@ -14,11 +14,15 @@
 //! 5. The guard looks at every connection before it is used.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
+    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -35,6 +39,7 @@ use super::{RedisOptions, guard::Guard, verify};
 use crate::{
     mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
+    timer::Timer,
 };
 
 /// How long a failed attempt to connect speaks for the next ones.
@@ -81,6 +86,15 @@ pub(super) struct Link {
 struct Current {
     number: u64,
     connection: MultiplexedConnection,
+    /// Those of earlier operations, since hardly any has rung.
+    timers: Vec<Timer>,
+}
+
+/// What one operation needs of a connection.
+struct Way {
+    number: u64,
+    connection: MultiplexedConnection,
+    timer: Timer,
 }
 
 struct Failure {
@@ -130,7 +144,7 @@ impl Link {
         request: Request<'_>,
     ) -> Result<Value, StoreError> {
         let result = match self.live() {
-            Some(connection) => match self.once(&request, connection).await {
+            Some(way) => match self.once(&request, way).await {
                 Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
                     Box::pin(self.anew(&request, 1)).await
                 }
@@ -160,29 +174,32 @@ impl Link {
     }
 
     /// Sends a request on a connection, and gives up the connection when it does not work.
-    async fn once(
-        &self,
-        request: &Request<'_>,
-        (number, mut connection): (u64, MultiplexedConnection),
-    ) -> RedisResult<Value> {
-        let reply = request.send(&self.guard, &mut connection);
-        let result = timeout(self.reply_within, reply).await.unwrap_or_else(|_| Err(late()));
-        if let Err(error) = &result
-            && spoils_connection(error)
-        {
-            self.discard(number);
+    async fn once(&self, request: &Request<'_>, way: Way) -> RedisResult<Value> {
+        let Way { number, mut connection, mut timer } = way;
+        let until = Instant::now() + self.reply_within;
+        let result = {
+            let mut reply = pin!(request.send(&self.guard, &mut connection));
+            let in_time = poll_fn(|cx| match reply.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => timer.poll_until(until, cx).map(|()| Err(late())),
+            });
+            in_time.await
+        };
+        match &result {
+            Err(error) if spoils_connection(error) => self.discard(number),
+            Ok(_) | Err(_) => self.keep(number, timer),
         }
         result
     }
 
-    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        if let Some(connection) = self.live() {
-            return Ok(connection);
+    async fn connection(&self) -> RedisResult<Way> {
+        if let Some(way) = self.live() {
+            return Ok(way);
         }
         let arrived = Instant::now();
         let mut failure = self.connecting.lock().await;
-        if let Some(connection) = self.live() {
-            return Ok(connection);
+        if let Some(way) = self.live() {
+            return Ok(way);
         }
         if let Some(last) = &*failure
             && (last.at > arrived || last.at.elapsed() < PAUSE)
@@ -193,12 +210,13 @@ impl Link {
             Ok(connection) => {
                 *failure = None;
                 let number = self.number.fetch_add(1, Ordering::Relaxed);
-                let current = Current { number, connection: connection.clone() };
+                let current =
+                    Current { number, connection: connection.clone(), timers: Vec::new() };
                 let here = runtime::Handle::current().id();
                 let mut all = self.current();
                 all.retain(|(runtime, _)| *runtime != here);
                 all.push((here, current));
-                Ok((number, connection))
+                Ok(Way { number, connection, timer: Timer::default() })
             }
             Err(error) => {
                 tracing::warn!(peer = self.peer, %error, "cannot connect to Redis");
@@ -216,11 +234,21 @@ impl Link {
         Ok(connection)
     }
 
-    fn live(&self) -> Option<(u64, MultiplexedConnection)> {
+    fn live(&self) -> Option<Way> {
         let here = runtime::Handle::current().id();
-        let all = self.current();
-        let (_, current) = all.iter().find(|(runtime, _)| *runtime == here)?;
-        Some((current.number, current.connection.clone()))
+        let mut all = self.current();
+        let (_, current) = all.iter_mut().find(|(runtime, _)| *runtime == here)?;
+        let Current { number, connection, timers } = current;
+        let timer = timers.pop().unwrap_or_default();
+        Some(Way { number: *number, connection: connection.clone(), timer })
+    }
+
+    /// Keeps a timer with its connection, unless that was given up meanwhile.
+    fn keep(&self, number: u64, timer: Timer) {
+        let mut all = self.current();
+        if let Some((_, current)) = all.iter_mut().find(|(_, current)| current.number == number) {
+            current.timers.push(timer);
+        }
     }
 
     fn discard(&self, number: u64) {
