@@ -274,7 +274,7 @@ fn parse(value: &HeaderValue) -> Result<Key, KeyError> {
         return Key::new(text.as_str());
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && text.len() <= MAX_KEY && bytes.iter().all(is_bare) => {
+        Ok(text) if !text.is_empty() && text.len() <= MAX_KEY && is_bare(bytes) => {
             Ok(Key(text.into()))
         }
         _ if bytes.contains(&b',') => Err(KeyError::Comma),
@@ -283,9 +283,10 @@ fn parse(value: &HeaderValue) -> Result<Key, KeyError> {
     }
 }
 
-/// Whether a byte may stand in a key without quotes.
-fn is_bare(byte: &u8) -> bool {
-    byte.is_ascii_graphic() && *byte != b','
+/// Whether all bytes may stand in a key without quotes. Looks at every one, and so at many
+/// at a time.
+fn is_bare(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |bare, byte| bare & byte.is_ascii_graphic() & (*byte != b','))
 }
 
 fn nominated(name: &HeaderName, headers: &HeaderMap) -> bool {

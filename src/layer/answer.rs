@@ -216,7 +216,7 @@ impl Voice {
             *answer.status_mut() = status;
         }
         let headers = answer.headers_mut();
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        headers.insert(REPLAYED, const { HeaderValue::from_static("true") });
         headers.insert(AGE, HeaderValue::from(now.since(done.completed).as_secs()));
         let status = if waited {
             HeaderValue::from_static("oncegate; fwd=miss; collapsed")
@@ -255,12 +255,15 @@ fn hit(ttl: u64) -> HeaderValue {
 }
 
 fn mark_first(headers: &mut HeaderMap, stored: Stored) {
+    // Constants, since a value that is made is looked at byte by byte.
     let status = match stored {
-        Stored::Yes => "oncegate; fwd=miss; stored",
-        Stored::No => "oncegate; fwd=miss; stored=?0",
-        Stored::TooLarge => "oncegate; fwd=miss; stored=?0; detail=response-too-large",
+        Stored::Yes => const { HeaderValue::from_static("oncegate; fwd=miss; stored") },
+        Stored::No => const { HeaderValue::from_static("oncegate; fwd=miss; stored=?0") },
+        Stored::TooLarge => {
+            HeaderValue::from_static("oncegate; fwd=miss; stored=?0; detail=response-too-large")
+        }
     };
-    headers.append(CACHE_STATUS, HeaderValue::from_static(status));
+    headers.append(CACHE_STATUS, status);
 }
 
 fn assemble<R>(

@@ -118,9 +118,9 @@ impl Client {
         let exchanges = pace.clone();
         let service = service_fn(|request| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&self.peer));
-            let exchange = pipeline.handle(request, peer, exchanges.clone());
+            let pace = exchanges.clone();
             async move {
-                let mut response = exchange.await;
+                let mut response = pipeline.handle(request, peer, pace).await;
                 if self.closing.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -93,7 +93,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
         headers.insert(FORWARDED_HOST, host);
     }
     if !is_told(headers, FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, const { HeaderValue::from_static("http") });
     }
 }
 
@@ -173,13 +173,11 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(if version == Version::HTTP_10 {
-        "1.0 oncegate"
-    } else if version == Version::HTTP_2 {
-        "2.0 oncegate"
-    } else {
-        "1.1 oncegate"
-    })
+    match version {
+        Version::HTTP_10 => const { HeaderValue::from_static("1.0 oncegate") },
+        Version::HTTP_2 => const { HeaderValue::from_static("2.0 oncegate") },
+        _ => const { HeaderValue::from_static("1.1 oncegate") },
+    }
 }
 
 #[cfg(test)]
