@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arrayvec::ArrayString;
 use http::{HeaderMap, StatusCode};
 
 use super::fingerprint::Fingerprint;
@@ -51,8 +52,13 @@ impl StoreKey {
 
 impl StoreKey {
     /// The hexadecimal form, without the machinery of [`Display`](fmt::Display).
-    pub(crate) fn to_hex(self) -> impl std::ops::Deref<Target = str> {
-        blake3::Hash::from_bytes(self.0).to_hex()
+    pub(crate) fn to_hex(self) -> ArrayString<64> {
+        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        ArrayString::from_byte_string(&digits).expect("digits are text")
     }
 }
 

@@ -271,7 +271,9 @@ where
     let mut body = std::pin::pin!(body);
     let mut gathered = Gathered::default();
     let mut trailers = None;
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         if frame.is_err() && is_active(Mutant::AcceptHalfBody) {
             break;
         }

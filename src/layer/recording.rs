@@ -110,10 +110,10 @@ where
     R::Error: Into<BoxError>,
 {
     async fn read(&mut self) -> Read {
-        loop {
+        while !self.body.is_end_stream() {
             match self.frame().await {
-                Ok(None) => return Read::Whole,
-                Err(_) if is_active(Mutant::RecordTruncated) => return Read::Whole,
+                Ok(None) => break,
+                Err(_) if is_active(Mutant::RecordTruncated) => break,
                 Ok(Some(frame)) => match self.keep(frame) {
                     None => {}
                     Some(last) => return Read::TooLong(last),
@@ -121,6 +121,7 @@ where
                 Err(broken) => return broken,
             }
         }
+        Read::Whole
     }
 
     /// The next frame; an error is evidence.
