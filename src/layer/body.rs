@@ -149,7 +149,10 @@ impl<R> ResponseBody<R> {
     }
 
     pub(crate) fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { inner: Outbound::Whole { whole: Whole::new(bytes, trailers) }, outcome: None }
+        Self {
+            inner: Outbound::Whole { whole: Whole::new(bytes, trailers.map(Box::new)) },
+            outcome: None,
+        }
     }
 
     /// A body whose frames come from a task that goes on without its reader.
@@ -208,21 +211,24 @@ where
     }
 }
 
+/// Trailers, which few bodies have; a body should not move with room for them.
+type Trailers = Option<Box<HeaderMap>>;
+
 /// A body that is there, trailers included.
 #[derive(Debug)]
 struct Whole {
     data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
+    trailers: Trailers,
 }
 
 impl Whole {
-    fn new(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+    fn new(bytes: Bytes, trailers: Trailers) -> Self {
         Self { data: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers }
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {
         let data = self.data.take().map(Frame::data);
-        data.or_else(|| self.trailers.take().map(Frame::trailers))
+        data.or_else(|| self.trailers.take().map(|trailers| Frame::trailers(*trailers)))
     }
 
     fn is_empty(&self) -> bool {
@@ -245,7 +251,7 @@ impl Whole {
 #[derive(Debug)]
 pub(crate) struct Buffered {
     pub(crate) bytes: Bytes,
-    trailers: Option<HeaderMap>,
+    trailers: Trailers,
     permit: Permit,
 }
 
@@ -258,7 +264,11 @@ impl Buffered {
 
 /// Reads a request body whole, within the route's limit and the process's budget.
 /// A single frame is kept as it came.
-pub(crate) async fn read<B>(body: B, limit: usize, budget: &Budget) -> Result<Buffered, Problem>
+pub(crate) async fn read<B>(
+    mut body: Pin<&mut B>,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Buffered, Problem>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -268,7 +278,6 @@ where
         return Err(Problem::BodyTooLarge { limit });
     }
     let mut permit = budget.permit();
-    let mut body = std::pin::pin!(body);
     let mut gathered = Gathered::default();
     let mut trailers = None;
     while !body.is_end_stream()
@@ -285,7 +294,7 @@ where
                 permit.grow(data.len()).map_err(|_| Problem::Overloaded)?;
                 gathered.push(data);
             }
-            Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new).or(trailers),
         }
     }
     Ok(Buffered { bytes: gathered.into_bytes(), trailers, permit })

@@ -6,7 +6,6 @@ use tokio::sync::{oneshot, watch};
 use super::{body::ResponseBody, exchange::Exchange, waiters::View};
 
 /// What a leader's task has to say.
-#[expect(clippy::large_enum_variant, reason = "it is moved once")]
 pub(super) enum Led<S, R> {
     /// The answer.
     Answer(Response<ResponseBody<R>>),

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -136,7 +136,11 @@ impl<S: Clone> IdempotencyService<S> {
                 return Ok(voice.refuse(Problem::ShuttingDown));
             }
             let limit = voice.policy.max_request_body;
-            let body = match body::read(body, limit, gate.budget()).await {
+            let read = {
+                let body = pin!(body);
+                body::read(body, limit, gate.budget()).await
+            };
+            let body = match read {
                 Ok(body) => body,
                 Err(problem) => return Ok(voice.refuse(problem)),
             };
