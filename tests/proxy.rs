@@ -71,6 +71,26 @@ async fn heads_change_as_a_proxy_must_change_them() {
 }
 
 #[tokio::test]
+async fn a_keyed_request_says_on_whose_behalf_it_comes() {
+    let lines = [("Idempotency-Key", "k"), ("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=x")];
+    // A policy that looks at it finds the truth and no claim.
+    for settings in ["", "[idempotency]\nkeys = [\"header:X-Forwarded-For\"]"] {
+        let (backend, gate) = both(settings).await;
+        for replayed in ["", "true"] {
+            let answer = send(gate.address, &post_with("/pay", &lines, "body")).await;
+            assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, replayed));
+        }
+        let requests = backend.requests();
+        assert_eq!(requests.len(), 1);
+        let said: Vec<_> =
+            requests[0].headers.iter().filter(|(name, _)| name.contains("forwarded")).collect();
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert_eq!(requests[0].header("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(requests[0].header("x-forwarded-host"), Some("gate"));
+    }
+}
+
+#[tokio::test]
 async fn the_key_reaches_the_backend() {
     let (backend, gate) = both("").await;
     send(gate.address, &post("/pay", "\"k\"", "")).await;
