@@ -115,17 +115,13 @@ impl Client {
     /// Serves HTTP/1 until the connection ends or rests.
     async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
         let (io, pace) = Paced::new(io, self.limits, since, &self.closing);
-        let exchanges = pace.clone();
-        let service = service_fn(|request| {
-            let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&self.peer));
-            let pace = exchanges.clone();
-            async move {
-                let mut response = pipeline.handle(request, peer, pace).await;
-                if self.closing.has_begun() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
+        let exchanges = &pace;
+        let service = service_fn(|request| async move {
+            let mut response = self.pipeline.handle(request, &self.peer, exchanges).await;
+            if self.closing.has_begun() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            Ok::<_, Infallible>(response)
         });
         // Head and body are copied into one piece: for what is small, the system takes longer
         // to gather two than it takes to copy both.

@@ -11,7 +11,7 @@
 //! An async function rather than a stack of layers: the steps are few, each is a
 //! call, and an unkeyed request pays for no box and no clone that it does not need.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -46,10 +46,10 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(crate) async fn handle<L: Link>(
-        self: Arc<Self>,
+        &self,
         mut request: Request<Incoming>,
-        peer: Arc<Peer>,
-        link: L,
+        peer: &Peer,
+        link: &L,
     ) -> Response<OutboundBody<L::Busy>> {
         let busy = link.begin();
         let unread = if request.body().is_end_stream() { None } else { link.unread() };
@@ -65,7 +65,7 @@ impl Pipeline {
             }
         };
         let observed = Observed::start(route.durations());
-        headers::forwarded(request.headers_mut(), &peer);
+        headers::forwarded(request.headers_mut(), peer);
         let wish =
             if headers::is_upgrade(request.headers()) { Tunnel::wish(&mut request) } else { None };
         let request = request.map(|body| InboundBody::new(body, self.body_timeout, unread));

@@ -54,8 +54,8 @@ pub(crate) async fn serve<I>(
     let streams = Streams::new();
     let begun = streams.clone();
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&pipeline).handle(request, Arc::clone(&peer), begun.begin());
-        async move { Ok::<_, Infallible>(presentable(exchange.await)) }
+        let (pipeline, peer, slot) = (Arc::clone(&pipeline), Arc::clone(&peer), begun.begin());
+        async move { Ok::<_, Infallible>(presentable(pipeline.handle(request, &peer, &slot).await)) }
     });
     // The library's own limits stay: 1024 streams that were reset for their errors, and a
     // number of CONTINUATION frames that follows from the length of a head. Beyond them it

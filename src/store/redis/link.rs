@@ -246,7 +246,10 @@ impl Link {
     /// Keeps a timer with its connection, unless that was given up meanwhile.
     fn keep(&self, number: u64, timer: Timer) {
         let mut all = self.current();
-        if let Some((_, current)) = all.iter_mut().find(|(_, current)| current.number == number) {
+        if let Some((_, current)) = all.iter_mut().find(|(_, current)| current.number == number)
+            // Those of a storm need not outlive it.
+            && current.timers.len() < QUEUE
+        {
             current.timers.push(timer);
         }
     }
