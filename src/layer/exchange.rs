@@ -72,7 +72,7 @@ impl<S> Exchange<S> {
                 Place::Lead(_) if self.gate.is_closing() => {
                     return self.voice.refuse(Problem::ShuttingDown);
                 }
-                Place::Lead(lead) => match self.lead_in_task(lead).await {
+                Place::Lead(lead) => match self.lead(lead).await {
                     Led::Answer(answer) => return answer,
                     Led::Follow(exchange, view) => {
                         self = exchange;
@@ -100,7 +100,7 @@ impl<S> Exchange<S> {
     }
 
     /// Leads in a task that the client cannot cancel. A panic in it goes on here.
-    async fn lead_in_task<B, R>(self: Box<Self>, lead: Lead) -> Led<S, R>
+    async fn lead<B, R>(self: Box<Self>, lead: Lead) -> Led<S, R>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -113,7 +113,11 @@ impl<S> Exchange<S> {
         let gate = self.gate.clone();
         let (reply, answer) = Reply::new();
         // A task moves its future several times over its life; a box is moved once.
-        let task = gate.spawn(Box::pin(self.lead(lead, reply)));
+        let task = gate.spawn(Box::pin(async move {
+            if let Some((exchange, claim, reply)) = self.claim(lead, reply).await {
+                exchange.execute(claim, reply).await;
+            }
+        }));
         let _guard = is_active(Mutant::CancelWithClient).then(|| AbortOnDrop(task.abort_handle()));
         match answer.await {
             Ok(led) => led,
@@ -122,21 +126,6 @@ impl<S> Exchange<S> {
                 // The runtime is going away.
                 Ok(()) | Err(_) => Led::Answer(voice.refuse(Problem::ShuttingDown)),
             },
-        }
-    }
-
-    /// Claims the key, and executes what is claimed.
-    async fn lead<B, R>(self: Box<Self>, lead: Lead, reply: Reply<S, R>)
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
-        if let Some((exchange, claim, reply)) = self.claim(lead, reply).await {
-            exchange.execute(claim, reply).await;
         }
     }
 

@@ -135,39 +135,60 @@ impl<'t> Shelf<'t> {
         end: Option<Instant>,
     ) -> Result<usize, Broken> {
         let is_over = || end.is_some_and(|end| Instant::now() > end);
+        let swept = self.sweep_responses(now, limit, is_over)?;
+        Ok(swept + self.sweep_records(now, limit - swept, is_over)?)
+    }
+
+    /// Leaves the heads of those whose record lasts longer to `records`.
+    fn sweep_responses(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        is_over: impl Fn() -> bool,
+    ) -> Result<usize, Broken> {
         let due = ..=(now.0, &[0xff; 16]);
-        let mut bare = Vec::new();
+        let (mut bare, mut gone) = (Vec::new(), Vec::new());
         let responses = self.responses.extract_from_if(due, |_, _| true).map_err(broken)?;
         for entry in responses.take(limit) {
             let (place, row) = entry.map_err(broken)?;
-            let (until, other, head, _) = row.value();
-            bare.push((until, *place.value().1, *other, head.to_vec()));
+            let (half, (until, other, head, _)) = (*place.value().1, row.value());
+            if until <= now.0 {
+                gone.push(half);
+            } else {
+                bare.push((until, half, *other, head.to_vec()));
+            }
             if is_over() {
                 break;
             }
         }
-        let mut swept = bare.len();
-        let mut gone = Vec::new();
+        // In the order of the tables, some share a page.
         bare.sort_unstable_by_key(|&(until, half, ..)| (until, half));
-        for (until, half, other, head) in bare {
-            if until <= now.0 {
-                gone.push(half);
-            } else {
-                self.records.insert((until, &half), (&other, &*head)).map_err(broken)?;
-            }
-        }
-        // In the order of the index, some share its pages.
         gone.sort_unstable();
-        for half in gone {
-            self.index.remove(&half).map_err(broken)?;
+        for (until, half, other, head) in &bare {
+            self.records.insert((*until, half), (other, &**head)).map_err(broken)?;
         }
+        for half in &gone {
+            self.index.remove(half).map_err(broken)?;
+        }
+        Ok(bare.len() + gone.len())
+    }
+
+    fn sweep_records(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        is_over: impl Fn() -> bool,
+    ) -> Result<usize, Broken> {
+        let due = ..=(now.0, &[0xff; 16]);
         let mut records = Vec::new();
-        for entry in self.records.range(due).map_err(broken)?.take(limit - swept) {
-            let (entry, _) = entry.map_err(broken)?;
-            let (until, half) = entry.value();
+        for entry in self.records.range(due).map_err(broken)?.take(limit) {
+            let (place, _) = entry.map_err(broken)?;
+            let (until, half) = place.value();
             records.push((*half, until));
         }
+        // In the order of the index, some share its pages.
         records.sort_unstable();
+        let mut swept = 0;
         for (half, until) in records {
             self.index.remove(&half).map_err(broken)?;
             self.records.remove((until, &half)).map_err(broken)?;
