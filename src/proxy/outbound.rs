@@ -3,13 +3,13 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use metrics::Histogram;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::pipeline::ServedBody;
 use crate::BoxError;
@@ -58,8 +58,8 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn start(durations: &Histogram) -> Self {
-        Self { durations: durations.clone(), since: Instant::now() }
+    pub(crate) fn new(durations: &Histogram, since: Instant) -> Self {
+        Self { durations: durations.clone(), since }
     }
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
     headers::{self, Peer},
@@ -64,12 +65,13 @@ impl Pipeline {
                 return response.map(|body| OutboundBody::new(body, busy, None));
             }
         };
-        let observed = Observed::start(route.durations());
+        let since = Instant::now();
+        let observed = Observed::new(route.durations(), since);
         headers::forwarded(request.headers_mut(), peer);
         let wish =
             if headers::is_upgrade(request.headers()) { Tunnel::wish(&mut request) } else { None };
         let request = request.map(|body| InboundBody::new(body, self.body_timeout, unread));
-        let mut response = route.serve(request).await;
+        let mut response = route.serve(request, since).await;
         if let Some(tunnel) = wish.and_then(|client| Tunnel::agreed(client, &mut response)) {
             link.switch(tunnel);
         }

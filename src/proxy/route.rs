@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Request, header::HOST};
 use hyper::body::Incoming;
 use metrics::Histogram;
+use tokio::time::Instant;
 use tower::Layer as _;
 
 use super::{
@@ -95,18 +96,20 @@ impl Route {
         }
     }
 
-    /// Serves a request. What the upstream fails at becomes a problem document.
+    /// Serves a request that has come at `since`. What the upstream fails at becomes a problem
+    /// document.
     pub(crate) async fn serve(
         &self,
         request: Request<InboundBody<Incoming>>,
+        since: Instant,
     ) -> http::Response<ServedBody> {
         let served = match &self.way {
             Way::Gated(service) => match service.look(&request) {
-                Look::Pass => pass(&service.inner, request).await,
+                Look::Pass => pass(&service.inner, request, since).await,
                 Look::Refuse(problem) => Ok(service.refuse(problem)),
                 Look::Manage(found) => service.manage(request, found).await,
             },
-            Way::Open(upstream) => pass(upstream, request).await,
+            Way::Open(upstream) => pass(upstream, request, since).await,
         };
         let response = served.unwrap_or_else(|error: UpstreamError| {
             tracing::warn!(%error, "an exchange without a key failed");
@@ -133,8 +136,9 @@ impl Route {
 fn pass(
     upstream: &Upstream<Outgoing>,
     request: Request<InboundBody<Incoming>>,
+    since: Instant,
 ) -> impl Future<Output = Result<http::Response<ServedBody>, UpstreamError>> {
-    let response = upstream.send(request.map(RequestBody::passing));
+    let response = upstream.send(request.map(RequestBody::passing), since);
     async { Ok(response.await?.map(ResponseBody::passing)) }
 }
 

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
     super::{http2::Slot, pause::Pause},
@@ -25,6 +26,8 @@ pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,
+    /// When the head came, as long as nothing was waited for since.
+    arrived: Option<Instant>,
     pause: Pause,
     _slot: Option<Slot>,
 }
@@ -37,11 +40,16 @@ impl<B> UpstreamBody<B> {
         slot: Option<Slot>,
     ) -> Self {
         let is_empty = incoming.is_end_stream();
-        let mut body = Self { incoming, home: Some(home), pause, _slot: slot };
+        let mut body = Self { incoming, home: Some(home), arrived: None, pause, _slot: slot };
         if is_empty {
             body.go_home(&mut Context::from_waker(Waker::noop()));
         }
         body
+    }
+
+    /// The head came at `now`.
+    pub(super) fn arrived(&mut self, now: Instant) {
+        self.arrived = Some(now);
     }
 
     /// Gives the connection back. One that has not finished with the exchange, because
@@ -51,7 +59,7 @@ impl<B> UpstreamBody<B> {
             if !connection.is_free() {
                 connection.drive(cx);
             }
-            pool.put(connection);
+            pool.put(connection, self.arrived.unwrap_or_else(Instant::now));
         }
     }
 }
@@ -89,10 +97,13 @@ impl<B> Body for UpstreamBody<B> {
                 self.go_home(cx);
                 Poll::Ready(None)
             }
-            Poll::Pending => self.pause.poll_too_long(cx).map(|()| {
-                self.home = None;
-                Some(Err(UpstreamError::sent(Fault::ResponseTimeout)))
-            }),
+            Poll::Pending => {
+                self.arrived = None;
+                self.pause.poll_too_long(cx).map(|()| {
+                    self.home = None;
+                    Some(Err(UpstreamError::sent(Fault::ResponseTimeout)))
+                })
+            }
         }
     }
 

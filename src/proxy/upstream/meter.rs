@@ -50,10 +50,9 @@ impl Meter {
             )));
         }
         let outcome = write();
-        if let Poll::Ready(Ok(bytes)) = &outcome {
-            self.0.fetch_add(*bytes as u64, Ordering::AcqRel);
-        }
-        self.0.fetch_and(!WRITING, Ordering::AcqRel);
+        let bytes = if let Poll::Ready(Ok(bytes)) = &outcome { *bytes as u64 } else { 0 };
+        // Counts and ends the write at once: the flag is set, so it can be taken away.
+        self.0.fetch_sub(WRITING - bytes, Ordering::AcqRel);
         outcome
     }
 }

@@ -90,13 +90,16 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Sends a request. An upstream is always ready.
-    pub(crate) fn send(&self, request: Request<B>) -> Answering<B> {
+    /// Sends a request; it is `since` now. An upstream is always ready.
+    pub(crate) fn send(&self, request: Request<B>, since: Instant) -> Answering<B> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            let since = Instant::now();
-            let response = shared.exchange(request, since).await;
-            shared.durations.record(since.elapsed());
+            let mut response = shared.exchange(request, since).await;
+            let now = Instant::now();
+            shared.durations.record(now.saturating_duration_since(since));
+            if let Ok(response) = &mut response {
+                response.body_mut().arrived(now);
+            }
             response
         })
     }
@@ -116,7 +119,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.send(request)
+        self.send(request, Instant::now())
     }
 }
 
@@ -133,14 +136,19 @@ where
         let max_idle = if fresh { FRESH } else { Duration::MAX };
         let deadline = self.settings.total_timeout.map(|limit| since + limit);
         let switches = headers::to_upstream(&mut request);
+        let mut now = since;
         loop {
-            let (pool, mut connection) = self.connection(max_idle).await?;
+            let (pool, mut connection) = self.connection(max_idle, now).await?;
             headers::address(&mut request, pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
+            // One that was there took no time.
+            if !reused {
+                now = Instant::now();
+            }
             // For a keyed request the gate keeps the time, and records what comes late.
             let limit = self.settings.response_timeout;
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
-            let patience = Instant::now() + limit;
+            let patience = now + limit;
             let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
             match connection.exchange(request, patience).await {
                 // Nobody asked for another protocol, so nobody could go on with it.
@@ -162,7 +170,7 @@ where
                 Ok(Err(mut error)) => match error.take_message() {
                     // The peer closed while the connection was unused: it is gone from the
                     // pool now, so this ends with a connection of our own.
-                    Some(unsent) if reused => request = unsent,
+                    Some(unsent) if reused => (request, now) = (unsent, Instant::now()),
                     Some(_) => {
                         return Err(
                             UpstreamError::unsent(Fault::Terminated).because(error.into_error())
@@ -185,10 +193,11 @@ where
         }
     }
 
-    /// An unused connection, or a new one to the first address that accepts it.
+    /// A connection that is unused `now`, or a new one to the first address that accepts it.
     async fn connection(
         &self,
         max_idle: Duration,
+        now: Instant,
     ) -> Result<(Arc<Pool<B>>, Connection<B>), UpstreamError> {
         let first = match self.pools.len() {
             1 => 0,
@@ -197,7 +206,7 @@ where
         let (before, after) = self.pools.split_at(first);
         let mut failure = None;
         for pool in after.iter().chain(before) {
-            while let Some(mut connection) = pool.take(max_idle) {
+            while let Some(mut connection) = pool.take(max_idle, now) {
                 if connection.is_ready(pool.connect_timeout()).await {
                     return Ok((Arc::clone(pool), connection));
                 }

@@ -53,9 +53,8 @@ impl<B> Pool<B> {
         self.connect_timeout
     }
 
-    /// The connection that was used last, if that was less than `max_idle` ago.
-    pub(crate) fn take(&self, max_idle: Duration) -> Option<Connection<B>> {
-        let now = Instant::now();
+    /// The connection that was used last, if that was less than `max_idle` before `now`.
+    pub(crate) fn take(&self, max_idle: Duration, now: Instant) -> Option<Connection<B>> {
         let mut idle = self.idle();
         loop {
             let newest = idle.last()?;
@@ -73,12 +72,11 @@ impl<B> Pool<B> {
         }
     }
 
-    /// Keeps a connection for the next exchange.
-    pub(crate) fn put(&self, mut connection: Connection<B>) {
+    /// Keeps a connection that was used `now` for the next exchange.
+    pub(crate) fn put(&self, mut connection: Connection<B>, now: Instant) {
         if connection.is_closed() || !connection.is_kept() {
             return;
         }
-        let now = Instant::now();
         let mut idle = self.idle();
         let expired = idle
             .iter()
