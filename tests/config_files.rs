@@ -34,6 +34,7 @@ fn the_reference_is_complete() {
     let reference = std::fs::read_to_string(path).unwrap();
     let everything = r#"
         server.trusted_proxies = ["10.0.0.0/8"]
+        server.threads = 2
         admin.token_file = "/token"
         upstream.total_timeout = "1m"
         [idempotency]

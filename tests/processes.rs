@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use support::{
     backend::Backend,
-    client::{post, send, try_send},
+    client::{Connection, post, send, try_send},
     eventually,
     gate::Process,
 };
@@ -103,6 +103,32 @@ async fn sigterm_drains_and_exits_with_0() {
     backend.open("a", 1);
     assert_eq!(running.await.unwrap().text(), "pay", "what runs is finished");
     assert_eq!(stopping.await.unwrap(), 0);
+}
+
+/// Each of them serves: connections go to the one that has the fewest.
+#[tokio::test]
+async fn there_are_as_many_threads_as_wanted() {
+    let backend = Backend::start().await;
+    let gate = Process::configured("memory:", &backend.url(), "[server]\nthreads = 3");
+    let mut connections = Vec::new();
+    for number in 0..6 {
+        let mut connection = Connection::open(gate.address).await;
+        connection.write(&post("/pay", &number.to_string(), "pay")).await;
+        assert_eq!(connection.answer().await.unwrap().status, 201);
+        connections.push(connection);
+    }
+    let names = std::fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap().map(|thread| {
+        std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap().trim().to_owned()
+    });
+    let mut serving: Vec<_> = names.filter(|name| name.starts_with("oncegate-")).collect();
+    serving.sort();
+    assert_eq!(serving, ["oncegate-0", "oncegate-1", "oncegate-2"]);
+    assert_eq!(gate.terminate(), 0);
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oncegate"));
+    let refused = command.arg("check").env("ONCEGATE_SERVER__THREADS", "0").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("nonzero"), "{}", said(&refused));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ impl Config {
         let raw = Raw {
             server: RawServer {
                 listen: Some(Text(server.listen)),
+                threads: server.threads,
                 http2: Some(server.http2),
                 head_timeout: Some(Span(server.head_timeout)),
                 body_timeout: Some(Span(server.body_timeout)),
@@ -38,6 +39,7 @@ impl Config {
                 url: Some(self.store.url.to_string()),
                 timeout: Some(Span(self.store.timeout)),
                 cache: Some(Size(self.store.cache)),
+                page_cache: Some(Size(self.store.page_cache)),
                 allow_eviction: Some(self.store.allow_eviction),
                 durability: Some(self.store.durability),
                 on_amnesia: Some(if self.store.refuse_after_loss {

@@ -10,7 +10,7 @@ mod resolve;
 mod target;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
 
 pub use load::{ConfigError, Overrides, Sources};
 pub use raw::LogFormat;
@@ -54,6 +54,8 @@ pub struct Config {
 pub struct Server {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// How many threads serve connections; `None`: one for each core.
+    pub threads: Option<NonZero<usize>>,
     /// Whether clients may speak HTTP/2, in clear text and with prior knowledge.
     pub http2: bool,
     /// From the first byte of a request to the end of its head.
@@ -75,6 +77,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            threads: None,
             http2: true,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -121,8 +124,9 @@ impl Default for Upstream {
 /// Where records are kept.
 ///
 /// # Defaults
-/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand, the durability
-/// that the store has by itself, an alarm when it lost its data.
+/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses and 96 MiB of an embedded
+/// store's tables at hand, the durability that the store has by itself, an alarm when it lost
+/// its data.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// The store.
@@ -131,6 +135,8 @@ pub struct StoreConfig {
     pub timeout: Duration,
     /// How many bytes of recorded responses the process keeps at hand.
     pub cache: usize,
+    /// How many bytes of its tables an embedded store keeps at hand.
+    pub page_cache: usize,
     /// Start although the store may evict records.
     pub allow_eviction: bool,
     /// What the store has to have done before a write counts.
@@ -148,6 +154,7 @@ impl Default for StoreConfig {
             url: StoreUrl::File("./oncegate-data".into()),
             timeout: Duration::from_secs(2),
             cache: 64 << 20,
+            page_cache: 96 << 20,
             allow_eviction: false,
             durability: Durability::Acknowledged,
             refuse_after_loss: false,

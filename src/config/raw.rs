@@ -1,6 +1,6 @@
 //! The file as it is written: every setting optional, unknown ones refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZero};
 
 use http::{HeaderName, Method};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ pub(crate) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawServer {
     pub(crate) listen: Option<Text<SocketAddr>>,
+    pub(crate) threads: Option<NonZero<usize>>,
     pub(crate) http2: Option<bool>,
     pub(crate) head_timeout: Option<Span>,
     pub(crate) body_timeout: Option<Span>,
@@ -57,6 +58,7 @@ pub(crate) struct RawStore {
     pub(crate) url: Option<String>,
     pub(crate) timeout: Option<Span>,
     pub(crate) cache: Option<Size>,
+    pub(crate) page_cache: Option<Size>,
     pub(crate) allow_eviction: Option<bool>,
     pub(crate) durability: Option<Durability>,
     pub(crate) on_amnesia: Option<Amnesia>,

@@ -75,6 +75,7 @@ fn server(raw: RawServer) -> Result<Server, ConfigError> {
     }
     Ok(Server {
         listen: raw.listen.map_or(default.listen, |text| text.0),
+        threads: raw.threads.or(default.threads),
         http2: raw.http2.unwrap_or(default.http2),
         head_timeout: raw.head_timeout.map_or(default.head_timeout, |span| span.0),
         body_timeout: raw.body_timeout.map_or(default.body_timeout, |span| span.0),
@@ -121,6 +122,7 @@ fn store(raw: RawStore) -> Result<StoreConfig, ConfigError> {
         url,
         timeout: raw.timeout.map_or(default.timeout, |span| span.0),
         cache: raw.cache.map_or(default.cache, |size| size.0),
+        page_cache: raw.page_cache.map_or(default.page_cache, |size| size.0),
         allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
         durability,
         refuse_after_loss: matches!(raw.on_amnesia, Some(Amnesia::Refuse)),

@@ -69,7 +69,7 @@ impl Server {
             .local_addr()
             .map_err(|error| StartError::listen("server.listen", config.server.listen, &error))?;
         let (connections, closing) = (TaskTracker::new(), Closing::default());
-        let services = (0..workers::count()).map(|_| {
+        let services = (0..workers::count(config.server.threads)).map(|_| {
             let pipeline = Arc::new(Pipeline {
                 routes: metrics.collect(|| Routes::new(&config.routes, &gate)),
                 trusted: config.server.trusted_proxies.clone(),

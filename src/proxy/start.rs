@@ -54,7 +54,7 @@ pub(crate) async fn store(
 ) -> Result<Arc<dyn Store>, StartError> {
     Ok(match &config.url {
         StoreUrl::Memory => observed(MemoryStore::default(), metrics),
-        StoreUrl::File(folder) => embedded(folder, metrics)?,
+        StoreUrl::File(folder) => embedded(folder, config, metrics)?,
         StoreUrl::Redis(url) => redis(url, config, metrics).await?,
     })
 }
@@ -64,9 +64,15 @@ fn observed(store: impl Store, metrics: &Metrics) -> Arc<dyn Store> {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded(folder: &std::path::Path, metrics: &Metrics) -> Result<Arc<dyn Store>, StartError> {
-    let store = crate::store::EmbeddedStore::open(folder, Arc::new(crate::ambient::System))
-        .map_err(|error| StartError::new(error.to_string()))?;
+fn embedded(
+    folder: &std::path::Path,
+    config: &StoreConfig,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Store>, StartError> {
+    let options = crate::store::EmbeddedOptions { page_cache: config.page_cache };
+    let store =
+        crate::store::EmbeddedStore::open_with(folder, Arc::new(crate::ambient::System), options)
+            .map_err(|error| StartError::new(error.to_string()))?;
     Ok(observed(store, metrics))
 }
 

@@ -1,4 +1,4 @@
-//! One thread per core, each with a runtime of its own.
+//! One thread per core, or as many as are wanted, each with a runtime of its own.
 //!
 //! A connection stays on the thread that it was given to, with the routes of that
 //! thread and its connections to the upstreams: on its way a request wakes no other
@@ -43,9 +43,9 @@ struct Worker {
     load: Arc<AtomicUsize>,
 }
 
-/// As many as there are cores to run them.
-pub(super) fn count() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+/// As many as `wanted`, else as there are cores to run them.
+pub(super) fn count(wanted: Option<NonZero<usize>>) -> usize {
+    wanted.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
 }
 
 impl Workers {

@@ -34,7 +34,7 @@ mod redis;
 
 pub use cached::ResponseCache;
 #[cfg(feature = "embedded")]
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use memory::MemoryStore;
 #[cfg(feature = "proxy")]
 pub(crate) use observed::ObservedStore;

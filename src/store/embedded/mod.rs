@@ -20,10 +20,8 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
-use async_trait::async_trait;
 use redb::{Database, StorageBackend};
 use tokio::sync::oneshot;
 
@@ -38,14 +36,9 @@ use self::{
     row::Changes,
     tables::{Broken, unavailable},
 };
-use super::{Claimed, Cursor, Page, Store, StoreError, StoreErrorKind, Write};
+use super::{StoreError, StoreErrorKind};
 use crate::{
     ambient::Ambient,
-    engine::{
-        codec,
-        policy::Keep,
-        record::{Fence, Record, StoreKey},
-    },
     mutants::{Mutant, is_active},
 };
 
@@ -54,24 +47,21 @@ mod folder;
 mod job;
 mod journal;
 mod mover;
+mod operations;
+mod options;
 mod paced;
 mod recent;
 mod row;
 mod shelf;
 mod tables;
 
+pub use options::EmbeddedOptions;
+
 /// The database in the data folder.
 const FILE: &str = "records.redb";
 
 /// The files of the journal beside it.
 const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
-
-/// The memory for pages of the file. Records that are read again soon are in the
-/// cache of done records anyway, and the rest in that of the operating system. Half of
-/// it takes what a transaction has written: a page that finds no room there is written
-/// early, and read and written once more when its checksum is made. It is taken under load
-/// only, and not before there are hundreds of thousands of records.
-const CACHE: usize = 96 << 20;
 
 /// A store in a data folder.
 ///
@@ -101,13 +91,25 @@ impl EmbeddedStore {
     /// it is not of this program, [`StoreErrorKind::Unavailable`] when the folder
     /// cannot be created, read or written.
     pub fn open(folder: impl AsRef<Path>, ambient: Arc<dyn Ambient>) -> Result<Self, StoreError> {
+        Self::open_with(folder, ambient, EmbeddedOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        folder: impl AsRef<Path>,
+        ambient: Arc<dyn Ambient>,
+        options: EmbeddedOptions,
+    ) -> Result<Self, StoreError> {
         let path = folder.as_ref();
         let what = |what| format!("store.url: {what} the data folder {}", path.display());
         folder::create(path).map_err(|error| unavailable(&what("cannot create"), error))?;
         let file = path.join(FILE);
         let tables = folder::tables(&file).map_err(|error| not_opened(&file, error))?;
         let database = Database::builder()
-            .set_cache_size(CACHE)
+            .set_cache_size(options.page_cache)
             .create_with_backend(tables)
             .map_err(|error| not_opened(&file, error))?;
         let open = |name: &str| folder::journal(&path.join(name));
@@ -130,7 +132,7 @@ impl EmbeddedStore {
         ambient: Arc<dyn Ambient>,
     ) -> Result<Self, StoreError> {
         let database = Database::builder()
-            .set_cache_size(CACHE)
+            .set_cache_size(EmbeddedOptions::default().page_cache)
             .create_with_backend(Paced::new(tables))
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
@@ -252,75 +254,6 @@ impl Drop for EmbeddedStore {
                 tracing::error!("a thread of the embedded store had panicked");
             }
         }
-    }
-}
-
-#[async_trait]
-impl Store for EmbeddedStore {
-    async fn claim(
-        &self,
-        key: &StoreKey,
-        record: &Record,
-        keep: Keep,
-    ) -> Result<Claimed, StoreError> {
-        self.shared.check()?;
-        let (key, fence) = (*key, record.fence());
-        // What is there lasts; only an absent key needs the committer's word.
-        let found = self.shared.find(&key).map_err(unreadable)?;
-        if let Some(row) = &found.row {
-            let held = row.record(self.shared.ambient.now());
-            if held != Ok(None) {
-                return job::claimed(held, fence);
-            }
-        }
-        let new = codec::encode(record, keep.record);
-        self.ask(|reply| Job::Claim { key, fence, new, keep, found, reply }).await
-    }
-
-    async fn swap(
-        &self,
-        key: &StoreKey,
-        expect: Fence,
-        record: &Record,
-        keep: Keep,
-    ) -> Result<Write, StoreError> {
-        let (key, fence, new) = (*key, record.fence(), codec::encode(record, keep.record));
-        self.ask(|reply| Job::Swap { key, expect, fence, new, keep, reply }).await
-    }
-
-    async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
-        let key = *key;
-        self.ask(|reply| Job::Remove { key, expect, reply }).await
-    }
-
-    async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
-        self.shared.check()?;
-        let row = self.shared.find(key).map_err(unreadable)?.row;
-        Ok(row.map_or(Ok(None), |row| row.record(self.shared.ambient.now()))?)
-    }
-
-    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
-        self.shared.check()?;
-        let row = self.shared.find(key).map_err(unreadable)?.row;
-        Ok(row.map_or(Ok(None), |row| row.age(self.shared.ambient.now()))?)
-    }
-
-    async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        self.shared.check()?;
-        let after = cursor.and_then(|cursor| StoreKey::from_hex(&cursor.0));
-        let (rows, end) = self.shared.list(after, limit.max(1)).map_err(unreadable)?;
-        let now = self.shared.ambient.now();
-        let mut records = Vec::with_capacity(rows.len());
-        for (key, row) in rows {
-            if let Some(summary) = row.map_or(Ok(None), |row| row.summary(now))? {
-                records.push((key, summary));
-            }
-        }
-        Ok(Page { records, next: end.map(|key| Cursor(key.to_string())) })
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.ask(|reply| Job::Ping { reply }).await
     }
 }
 

@@ -1,0 +1,89 @@
+//! The operations of the store: what is there is read here, and what changes is the
+//! [committer](super::committer)'s word.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    EmbeddedStore,
+    job::{self, Job},
+    unreadable,
+};
+use crate::{
+    engine::{
+        codec,
+        policy::Keep,
+        record::{Fence, Record, StoreKey},
+    },
+    store::{Claimed, Cursor, Page, Store, StoreError, Write},
+};
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn claim(
+        &self,
+        key: &StoreKey,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Claimed, StoreError> {
+        self.shared.check()?;
+        let (key, fence) = (*key, record.fence());
+        // What is there lasts; only an absent key needs the committer's word.
+        let found = self.shared.find(&key).map_err(unreadable)?;
+        if let Some(row) = &found.row {
+            let held = row.record(self.shared.ambient.now());
+            if held != Ok(None) {
+                return job::claimed(held, fence);
+            }
+        }
+        let new = codec::encode(record, keep.record);
+        self.ask(|reply| Job::Claim { key, fence, new, keep, found, reply }).await
+    }
+
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expect: Fence,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Write, StoreError> {
+        let (key, fence, new) = (*key, record.fence(), codec::encode(record, keep.record));
+        self.ask(|reply| Job::Swap { key, expect, fence, new, keep, reply }).await
+    }
+
+    async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
+        let key = *key;
+        self.ask(|reply| Job::Remove { key, expect, reply }).await
+    }
+
+    async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+        self.shared.check()?;
+        let row = self.shared.find(key).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.record(self.shared.ambient.now()))?)
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        self.shared.check()?;
+        let row = self.shared.find(key).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.age(self.shared.ambient.now()))?)
+    }
+
+    async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.shared.check()?;
+        let after = cursor.and_then(|cursor| StoreKey::from_hex(&cursor.0));
+        let (rows, end) = self.shared.list(after, limit.max(1)).map_err(unreadable)?;
+        let now = self.shared.ambient.now();
+        let mut records = Vec::with_capacity(rows.len());
+        for (key, row) in rows {
+            if let Some(summary) = row.map_or(Ok(None), |row| row.summary(now))? {
+                records.push((key, summary));
+            }
+        }
+        Ok(Page { records, next: end.map(|key| Cursor(key.to_string())) })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Job::Ping { reply }).await
+    }
+}

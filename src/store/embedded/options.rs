@@ -1,0 +1,24 @@
+//! What an embedded store may take.
+
+/// How to use the memory of the machine.
+///
+/// # Defaults
+/// 96 MiB for pages of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddedOptions {
+    /// The memory for pages of the tables, in bytes. It is taken as they are used, and not
+    /// before there are hundreds of thousands of records.
+    ///
+    /// Records that are read again soon are in the cache of done records anyway, and the rest
+    /// in that of the operating system. The index of the tables takes about 50 bytes a record;
+    /// a look for a key whose page is not here costs microseconds. Half of this memory is for
+    /// what a transaction has written: a page that finds no room there is written early, and
+    /// read and written once more when its checksum is made.
+    pub page_cache: usize,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { page_cache: 96 << 20 }
+    }
+}
