@@ -28,9 +28,20 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
     let memory = results.memory.as_ref();
     let many = memory.filter(|memory| memory.connections == crate::memory::CONNECTIONS);
     let goals = [
-        at_most("no key: CPU / nginx pass-through", cpu(rows::UNKEYED, rows::PASS), 1.0, "x"),
         at_most(
-            "replay from the cache: CPU / nginx answering from its cache",
+            "no key, 1 thread: CPU / nginx pass-through, 1 worker",
+            cpu(rows::UNKEYED, rows::PASS),
+            1.0,
+            "x",
+        ),
+        at_most(
+            "no key, a thread per core: CPU / nginx pass-through, a worker per core",
+            cpu(rows::UNKEYED_THREADS, rows::PASS_WORKERS),
+            1.0,
+            "x",
+        ),
+        at_most(
+            "replay from the cache, 1 thread: CPU / nginx answering from its cache, 1 worker",
             cpu(rows::CACHED, rows::CACHE),
             0.75,
             "x",
@@ -66,7 +77,7 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
             "/s",
         ),
         at_least(
-            "replays from the cache / those of idempotent-proxy",
+            "replays from the cache, 1 thread / those of idempotent-proxy",
             rate(rows::CACHED, rows::RIVAL_REPLAY),
             5.0,
             "x",

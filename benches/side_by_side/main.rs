@@ -79,6 +79,9 @@ struct Options {
     /// without numbers: 10000,1000000,10000000.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,10000000")]
     grow: Vec<u64>,
+    /// With `--grow`: what the gate's `store.page_cache` is, as in 640MiB.
+    #[arg(long)]
+    page_cache: Option<String>,
     /// Another build of the gate.
     #[arg(long)]
     gate: Option<PathBuf>,
@@ -136,7 +139,14 @@ fn run(mut options: Options) -> Result<()> {
         let stores = [(Store::Redis, "redis"), (Store::Embedded, "embedded")];
         let stores = stores.into_iter().filter(|(_, name)| options.wants(name));
         let stores: Vec<Store> = stores.map(|(store, _)| store).collect();
-        let lines = grow::measure(&stores, &options.grow, backend.address, duration, options.runs)?;
+        let plan = grow::Plan {
+            stores: &stores,
+            sizes: &options.grow,
+            page_cache: options.page_cache.as_deref(),
+            duration,
+            runs: options.runs,
+        };
+        let lines = grow::measure(&plan, backend.address)?;
         println!("{}", grow::report::terminal(&lines));
         let whole = !options.quick && options.only.is_empty();
         return if whole { grow::report::publish(&lines, &options.how()) } else { Ok(()) };
@@ -157,7 +167,11 @@ impl Options {
             .gate
             .as_ref()
             .map_or_else(String::new, |gate| format!(", the gate is {}", gate.display()));
-        format!("{} runs of {} s for each figure{gate}", self.runs, self.seconds)
+        let pages = self
+            .page_cache
+            .as_ref()
+            .map_or_else(String::new, |size| format!(", store.page_cache is {size}"));
+        format!("{} runs of {} s for each figure{gate}{pages}", self.runs, self.seconds)
     }
 
     fn wants(&self, id: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::{
     load::Keys,
-    servers::{Store, Subject},
+    servers::{Store, Subject, Threads},
 };
 
 /// Connections of the load, as many as wrk is often given.
@@ -48,8 +48,10 @@ pub(crate) struct Row {
 
 pub(crate) const BACKEND: &str = "backend";
 pub(crate) const PASS: &str = "nginx-pass";
+pub(crate) const PASS_WORKERS: &str = "nginx-workers";
 pub(crate) const CACHE: &str = "nginx-cache";
 pub(crate) const UNKEYED: &str = "gate-unkeyed";
+pub(crate) const UNKEYED_THREADS: &str = "gate-unkeyed-threads";
 pub(crate) const CACHED: &str = "gate-cached";
 pub(crate) const FIRST_REDIS: &str = "gate-first-redis";
 pub(crate) const FIRST_EMBEDDED_64: &str = "gate-first-embedded-64";
@@ -59,7 +61,8 @@ pub(crate) const RIVAL_REPLAY: &str = "idempotent-proxy-replay-redis";
 /// All rows. What the gate's goals compare it with is measured just before it.
 pub(crate) fn all(cores: usize) -> Vec<Row> {
     use Work::{First, Replay, Unkeyed};
-    let gate = |store, cache| Subject::Gate { store, cache };
+    let gate = |store, cache| Subject::Gate { store, cache, threads: Threads::PerCore };
+    let single = |store| Subject::Gate { store, cache: true, threads: Threads::One };
     let rival = |redis| Subject::IdempotentProxy { redis };
     let row = |id, label, subject, work| Row { id, label, subject, work, connections: CONNECTIONS };
     let few = |row| Row { connections: FEW, ..row };
@@ -67,8 +70,8 @@ pub(crate) fn all(cores: usize) -> Vec<Row> {
         row(BACKEND, "no proxy: the backend alone", Subject::Backend, Unkeyed),
         row(PASS, "nginx, pass-through, 1 worker", Subject::Nginx { workers: 1 }, Unkeyed),
         row(CACHE, "nginx, answer from its cache", Subject::NginxCache, Replay),
-        row(UNKEYED, "oncegate, no key", gate(Store::Memory, true), Unkeyed),
-        row(CACHED, "oncegate, replay from its cache", gate(Store::Redis, true), Replay),
+        row(UNKEYED, "oncegate, no key, 1 thread", single(Store::Memory), Unkeyed),
+        row(CACHED, "oncegate, replay from its cache, 1 thread", single(Store::Redis), Replay),
         row("gate-replay-redis", "oncegate, replay from Redis", gate(Store::Redis, false), Replay),
         row("gate-first-memory", "oncegate, first, memory", gate(Store::Memory, true), First),
         row(FIRST_REDIS, "oncegate, first, Redis", gate(Store::Redis, true), First),
@@ -103,11 +106,28 @@ pub(crate) fn all(cores: usize) -> Vec<Row> {
         row("asgi-first", "asgi-idempotency-header, first, Redis", Subject::Asgi, First),
     ];
     if cores > 1 {
-        let subject = Subject::Nginx { workers: cores };
-        rows.insert(
-            2,
-            row("nginx-workers", "nginx, pass-through, a worker per core", subject, Unkeyed),
-        );
+        let more = [
+            row(
+                PASS_WORKERS,
+                "nginx, pass-through, a worker per core",
+                Subject::Nginx { workers: cores },
+                Unkeyed,
+            ),
+            row(
+                UNKEYED_THREADS,
+                "oncegate, no key, a thread per core",
+                gate(Store::Memory, true),
+                Unkeyed,
+            ),
+            row(
+                "gate-cached-threads",
+                "oncegate, replay from its cache, a thread per core",
+                gate(Store::Redis, true),
+                Replay,
+            ),
+        ];
+        let after = rows.iter().position(|row| row.id == CACHED).map_or(0, |at| at + 1);
+        rows.splice(after..after, more);
     }
     rows
 }

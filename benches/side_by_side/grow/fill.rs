@@ -14,7 +14,7 @@ use oncegate::{
         fingerprint::Hasher,
         record::{Done, Fence, Pending, Record, Recorded, StoredResponse},
     },
-    store::{EmbeddedStore, RedisOptions, RedisStore, Store, StoreError},
+    store::{EmbeddedOptions, EmbeddedStore, RedisOptions, RedisStore, Store, StoreError},
 };
 
 use crate::{
@@ -33,7 +33,9 @@ pub(super) fn fill(url: &str, count: u64) -> Result<()> {
     runtime.block_on(async {
         match url.strip_prefix("file:") {
             Some(folder) => {
-                write(&EmbeddedStore::open(folder, Arc::new(System))?, url, count).await
+                let options = EmbeddedOptions { page_cache: 640 << 20 };
+                let store = EmbeddedStore::open_with(folder, Arc::new(System), options)?;
+                write(&store, url, count).await
             }
             None => {
                 // Thousands of operations wait in line here, which no gate lets happen.

@@ -5,7 +5,13 @@
 //! the gate writes them. Then the gate does first requests, and replays across all of the
 //! records with its cache off, so that the store has to find them. Sizes take turns.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -15,7 +21,11 @@ use crate::{
     measure::{Cost, Subject, Wait},
     process::{Process, folder},
     rows::Work,
-    servers::{Server, Store, gate, redis},
+    servers::{
+        Server, Store, Threads,
+        gate::{self, Settings},
+        redis,
+    },
 };
 
 mod fill;
@@ -43,16 +53,21 @@ struct Filled {
     redis: Option<Rc<Process>>,
     /// How many keys beyond the records were used.
     used: u64,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
-pub(crate) fn measure(
-    stores: &[Store],
-    sizes: &[u64],
-    backend: SocketAddr,
-    duration: Duration,
-    runs: usize,
-) -> Result<Vec<Line>> {
+/// What is measured.
+pub(crate) struct Plan<'a> {
+    pub(crate) stores: &'a [Store],
+    pub(crate) sizes: &'a [u64],
+    /// The gate's `store.page_cache`, where it is not the usual one.
+    pub(crate) page_cache: Option<&'a str>,
+    pub(crate) duration: Duration,
+    pub(crate) runs: usize,
+}
+
+pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>> {
+    let &Plan { stores, sizes, page_cache, duration, runs } = plan;
     let mut filled = Vec::new();
     for &store in stores {
         for &records in sizes {
@@ -70,10 +85,10 @@ pub(crate) fn measure(
             }
             for line in &mut lines[2 * index..2 * index + 2] {
                 filled.settle()?;
-                let server = filled.gate(backend)?;
+                let server = filled.gate(backend, page_cache)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let mut load = filled.load(&server, line.work)?;
-                load.saturate(duration / 6)?;
+                load.saturate(duration)?;
                 let cost = subject.cost(&mut load, duration)?;
                 eprintln!(
                     "{run}/{runs} {:?}, {} records, {:?}: {:.1} us/request, {:.0}/s",
@@ -90,10 +105,10 @@ pub(crate) fn measure(
                 let rate = report::slowest(&lines, lines[at].store, lines[at].work) / 2.0;
                 let line = &mut lines[at];
                 filled.settle()?;
-                let server = filled.gate(backend)?;
+                let server = filled.gate(backend, page_cache)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let mut load = filled.load(&server, line.work)?;
-                load.saturate(duration / 6)?;
+                load.saturate(duration)?;
                 let wait = subject.wait(&mut load, rate, duration)?;
                 eprintln!(
                     "{run}/{runs} {:?}, {} records, {:?}, {rate:.0}/s: p50 {:.2} ms, p99 {:.2} ms",
@@ -117,7 +132,7 @@ impl Filled {
             Store::Embedded | Store::Memory => (gate::file_url(folder.path()), None),
         };
         fill::fill(&url, records)?;
-        Ok(Self { store, records, url, redis, used: 0, _folder: folder })
+        Ok(Self { store, records, url, redis, used: 0, folder })
     }
 
     fn line(&self, work: Work) -> Line {
@@ -125,14 +140,22 @@ impl Filled {
         Line { store, records, work, costs: Vec::new(), waits: Vec::new() }
     }
 
-    /// What the store does about its new records by itself is done.
+    /// What the store does about its new records by itself is done, and the system has its files
+    /// in memory.
     fn settle(&self) -> Result<()> {
-        self.redis.as_ref().map_or(Ok(()), |process| redis::settle(process, &self.url))
+        if let Some(process) = &self.redis {
+            return redis::settle(process, &self.url);
+        }
+        for file in fs::read_dir(self.folder.path().join(gate::RECORDS))? {
+            io::copy(&mut File::open(file?.path())?, &mut io::sink())?;
+        }
+        Ok(())
     }
 
-    /// A gate on these records, without a cache: what is measured is the store.
-    fn gate(&self, backend: SocketAddr) -> Result<Server> {
-        gate::start_on(backend, &self.url, self.redis.clone(), folder()?, false)
+    /// A gate on these records, without a cache of responses: what is measured is the store.
+    fn gate(&self, backend: SocketAddr, page_cache: Option<&str>) -> Result<Server> {
+        let settings = Settings { cache: false, threads: Threads::PerCore, page_cache };
+        gate::start_on(backend, &self.url, self.redis.clone(), folder()?, settings)
     }
 
     fn load(&mut self, server: &Server, work: Work) -> Result<Load> {

@@ -24,11 +24,33 @@ pub(crate) enum Store {
     Redis,
 }
 
+/// How many threads serve connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// One, to be compared with one worker of another server.
+    One,
+    /// One for each core, which is the default.
+    PerCore,
+}
+
+/// What is not as it is by default.
+pub(crate) struct Settings<'a> {
+    /// Whether responses are kept at hand.
+    pub(crate) cache: bool,
+    pub(crate) threads: Threads,
+    pub(crate) page_cache: Option<&'a str>,
+}
+
 /// Another program than the one just built, to compare two versions.
 pub(crate) static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Starts a gate with records of its own.
-pub(super) fn start(backend: SocketAddr, store: Store, cache: bool) -> Result<Server> {
+pub(super) fn start(
+    backend: SocketAddr,
+    store: Store,
+    cache: bool,
+    threads: Threads,
+) -> Result<Server> {
     let folder = process::folder()?;
     let (url, redis) = match store {
         Store::Memory => ("memory:".to_owned(), None),
@@ -38,12 +60,16 @@ pub(super) fn start(backend: SocketAddr, store: Store, cache: bool) -> Result<Se
             (format!("redis://{at}"), Some(process))
         }
     };
-    start_on(backend, &url, redis, folder, cache)
+    let settings = Settings { cache, threads, page_cache: None };
+    start_on(backend, &url, redis, folder, settings)
 }
+
+/// Where the embedded store lies in a server's folder.
+pub(crate) const RECORDS: &str = "records";
 
 /// The store in a folder.
 pub(crate) fn file_url(folder: &Path) -> String {
-    format!("file:{}", folder.join("records").display())
+    format!("file:{}", folder.join(RECORDS).display())
 }
 
 /// Starts a gate with the records of `url`.
@@ -52,7 +78,7 @@ pub(crate) fn start_on(
     url: &str,
     redis: Option<Rc<Process>>,
     folder: TempDir,
-    cache: bool,
+    settings: Settings<'_>,
 ) -> Result<Server> {
     let address = free_address()?;
     let program = PROGRAM.get_or_init(|| env!("CARGO_BIN_EXE_oncegate").into());
@@ -66,8 +92,14 @@ pub(crate) fn start_on(
     command.args(["serve", "--store", url, "--upstream", &format!("http://{backend}")]);
     command.args(["--listen", &address.to_string(), "--admin", "127.0.0.1:0"]);
     command.env("ONCEGATE_SERVER__MAX_CONNECTIONS", "20000");
-    if !cache {
+    if !settings.cache {
         command.env("ONCEGATE_STORE__CACHE", "0");
+    }
+    if settings.threads == Threads::One {
+        command.env("ONCEGATE_SERVER__THREADS", "1");
+    }
+    if let Some(size) = settings.page_cache {
+        command.env("ONCEGATE_STORE__PAGE_CACHE", size);
     }
     let process = Process::start("oncegate", &mut command, folder, address)?;
     Ok(Server { address, path: "/payments", process, redis })

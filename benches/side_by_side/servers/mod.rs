@@ -16,7 +16,7 @@ pub(crate) mod nginx;
 pub(crate) mod redis;
 mod varnish;
 
-pub(crate) use self::gate::Store;
+pub(crate) use self::gate::{Store, Threads};
 
 /// A server that runs before the backend.
 pub(crate) struct Server {
@@ -44,6 +44,7 @@ pub(crate) enum Subject {
     Gate {
         store: Store,
         cache: bool,
+        threads: Threads,
     },
     IdempotentProxy {
         redis: bool,
@@ -61,7 +62,7 @@ impl Subject {
             Self::Haproxy => haproxy::start(backend),
             Self::Varnish => varnish::start(backend, varnish::PASS),
             Self::VarnishCache => varnish::start(backend, varnish::CACHE),
-            Self::Gate { store, cache } => gate::start(backend, store, cache),
+            Self::Gate { store, cache, threads } => gate::start(backend, store, cache, threads),
             Self::IdempotentProxy { redis } => idempotent_proxy::start(backend, redis),
             Self::Asgi => asgi::start(),
         }
