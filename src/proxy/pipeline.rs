@@ -70,8 +70,8 @@ impl Pipeline {
         headers::forwarded(request.headers_mut(), peer);
         let wish =
             if headers::is_upgrade(request.headers()) { Tunnel::wish(&mut request) } else { None };
-        let request = request.map(|body| InboundBody::new(body, self.body_timeout, unread));
-        let mut response = route.serve(request, since).await;
+        let inbound = |body| InboundBody::new(body, self.body_timeout, unread);
+        let mut response = route.serve(request, inbound, since).await;
         if let Some(tunnel) = wish.and_then(|client| Tunnel::agreed(client, &mut response)) {
             link.switch(tunnel);
         }

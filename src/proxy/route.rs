@@ -96,20 +96,21 @@ impl Route {
         }
     }
 
-    /// Serves a request that has come at `since`. What the upstream fails at becomes a problem
-    /// document.
+    /// Serves a request that has come at `since`, with the body that `inbound` makes of its own.
+    /// What the upstream fails at becomes a problem document.
     pub(crate) async fn serve(
         &self,
-        request: Request<InboundBody<Incoming>>,
+        request: Request<Incoming>,
+        inbound: impl FnOnce(Incoming) -> InboundBody<Incoming>,
         since: Instant,
     ) -> http::Response<ServedBody> {
         let served = match &self.way {
             Way::Gated(service) => match service.look(&request) {
-                Look::Pass => pass(&service.inner, request, since).await,
+                Look::Pass => pass(&service.inner, request, inbound, since).await,
                 Look::Refuse(problem) => Ok(service.refuse(problem)),
-                Look::Manage(found) => service.manage(request, found).await,
+                Look::Manage(found) => service.manage(request.map(inbound), found).await,
             },
-            Way::Open(upstream) => pass(upstream, request, since).await,
+            Way::Open(upstream) => pass(upstream, request, inbound, since).await,
         };
         let response = served.unwrap_or_else(|error: UpstreamError| {
             tracing::warn!(%error, "an exchange without a key failed");
@@ -135,10 +136,13 @@ impl Route {
 /// Sends a request on as it comes.
 fn pass(
     upstream: &Upstream<Outgoing>,
-    request: Request<InboundBody<Incoming>>,
+    request: Request<Incoming>,
+    inbound: impl FnOnce(Incoming) -> InboundBody<Incoming>,
     since: Instant,
 ) -> impl Future<Output = Result<http::Response<ServedBody>, UpstreamError>> {
-    let response = upstream.send(request.map(RequestBody::passing), since);
+    // One step, since each moves the request.
+    let request = request.map(|body| RequestBody::passing(inbound(body)));
+    let response = upstream.send(request, since);
     async { Ok(response.await?.map(ResponseBody::passing)) }
 }
 

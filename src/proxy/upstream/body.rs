@@ -26,7 +26,7 @@ pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,
-    /// When the head came, as long as nothing was waited for since.
+    /// When the head came, as long as nobody was waited for since.
     arrived: Option<Instant>,
     pause: Pause,
     _slot: Option<Slot>,
@@ -85,6 +85,9 @@ impl<B> Body for UpstreamBody<B> {
                 self.pause.end();
                 if self.incoming.is_end_stream() {
                     self.go_home(cx);
+                } else {
+                    // The client may take this frame as slowly as it likes.
+                    self.arrived = None;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
