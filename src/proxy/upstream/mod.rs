@@ -141,7 +141,7 @@ where
             let (pool, mut connection) = self.connection(max_idle, now).await?;
             headers::address(&mut request, pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
-            // One that was there took no time.
+            // One that was there took no time, or its last exchange had yet to end.
             if !reused {
                 now = Instant::now();
             }

@@ -4,6 +4,20 @@
 ///
 /// # Defaults
 /// 96 MiB for pages of the tables.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use oncegate::{
+///     ambient::System,
+///     store::{EmbeddedOptions, EmbeddedStore},
+/// };
+///
+/// // Room for the index of ten million records.
+/// let options = EmbeddedOptions { page_cache: 640 << 20 };
+/// let store = EmbeddedStore::open_with("./oncegate-data", Arc::new(System), options)?;
+/// # Ok::<(), oncegate::store::StoreError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddedOptions {
     /// The memory for pages of the tables, in bytes. It is taken as they are used, and not
