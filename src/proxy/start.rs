@@ -111,7 +111,11 @@ async fn redis(
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded(_: &std::path::Path, _: &Metrics) -> Result<Arc<dyn Store>, StartError> {
+fn embedded(
+    _: &std::path::Path,
+    _: &StoreConfig,
+    _: &Metrics,
+) -> Result<Arc<dyn Store>, StartError> {
     Err(StartError::new(
         "store.url: this program was built without the feature `embedded`; use redis:// or memory:",
     ))
