@@ -17,7 +17,10 @@ pub use raw::LogFormat;
 pub use target::{StoreUrl, UpstreamUrl};
 pub use values::Network;
 
-use crate::{engine::policy::Policy, store::Durability};
+use crate::{
+    engine::policy::Policy,
+    store::{Durability, PAGE_CACHE},
+};
 
 /// Everything that `oncegate serve` needs to know.
 ///
@@ -154,7 +157,7 @@ impl Default for StoreConfig {
             url: StoreUrl::File("./oncegate-data".into()),
             timeout: Duration::from_secs(2),
             cache: 64 << 20,
-            page_cache: 96 << 20,
+            page_cache: PAGE_CACHE,
             allow_eviction: false,
             durability: Durability::Acknowledged,
             refuse_after_loss: false,

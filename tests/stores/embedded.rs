@@ -13,7 +13,7 @@ use oncegate::{
     ambient::System,
     engine::{policy::Keep, record::StoreKey},
     store::{
-        Claimed, EmbeddedStore, Store, StoreErrorKind, Write,
+        Claimed, EmbeddedOptions, EmbeddedStore, Store, StoreErrorKind, Write,
         conformance::{Passing, RealTime, Suite},
     },
 };
@@ -22,7 +22,7 @@ use redb::backends::InMemoryBackend;
 use super::{
     Simulated,
     sample::{KEEP, done, key, owner, pending},
-    support::disk::Disk,
+    support::{disk::Disk, eventually},
 };
 
 fn open(folder: &Path) -> EmbeddedStore {
@@ -31,13 +31,18 @@ fn open(folder: &Path) -> EmbeddedStore {
 
 fn in_memory(clock: Arc<Simulated>) -> EmbeddedStore {
     let journal = [InMemoryBackend::new(), InMemoryBackend::new()];
-    EmbeddedStore::with_backends(InMemoryBackend::new(), journal, clock).unwrap()
+    let options = EmbeddedOptions::default();
+    EmbeddedStore::with_backends(InMemoryBackend::new(), journal, clock, options).unwrap()
 }
 
 /// A store whose files are all on one disk.
 fn on(disk: &Disk) -> EmbeddedStore {
+    with(disk, EmbeddedOptions::default())
+}
+
+fn with(disk: &Disk, options: EmbeddedOptions) -> EmbeddedStore {
     let journal = [disk.file(), disk.file()];
-    EmbeddedStore::with_backends(disk.file(), journal, Arc::new(System)).unwrap()
+    EmbeddedStore::with_backends(disk.file(), journal, Arc::new(System), options).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,6 +56,26 @@ async fn embedded_conforms_by_a_clock_of_ones_own() {
     let clock = Simulated::clock();
     let store = in_memory(clock.clone());
     Suite::new(Arc::new(store), clock).run().await;
+}
+
+#[tokio::test]
+async fn without_a_page_cache_a_record_is_read_from_the_file() {
+    let disk = Disk::default();
+    let store = with(&disk, EmbeddedOptions { page_cache: 0 });
+    let fence = owner();
+    // More than fit the first page of a table, which is kept with it.
+    let keys: Vec<StoreKey> = (0..500).map(|_| key()).collect();
+    for key in &keys {
+        store.claim(key, &pending(fence), KEEP).await.unwrap();
+    }
+    let key = keys[0];
+    let reads = async || {
+        let before = disk.gate().reads();
+        assert_eq!(store.get(&key).await.unwrap(), Some(pending(fence)));
+        disk.gate().reads() - before
+    };
+    // With the usual one all of these pages stay in memory from the moment they are written.
+    eventually("it has left the memory of recent changes", async || reads().await > 0).await;
 }
 
 #[tokio::test]

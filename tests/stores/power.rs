@@ -15,7 +15,7 @@ use std::{
 use oncegate::{
     ambient::{Ambient, System},
     engine::record::{Fence, Record, StoreKey, Timestamp, Token},
-    store::{EmbeddedStore, Store, StoreError},
+    store::{EmbeddedOptions, EmbeddedStore, Store, StoreError},
 };
 use redb::StorageBackend;
 
@@ -233,7 +233,8 @@ async fn work(store: &EmbeddedStore, acknowledged: &mut Acknowledged) -> Result<
 
 fn open(disk: &Disk) -> Result<EmbeddedStore, StoreError> {
     let journal = [disk.file(1), disk.file(2)];
-    EmbeddedStore::with_backends(disk.file(0), journal, Arc::new(Hasty(AtomicU64::new(0))))
+    let clock = Arc::new(Hasty(AtomicU64::new(0)));
+    EmbeddedStore::with_backends(disk.file(0), journal, clock, EmbeddedOptions::default())
 }
 
 /// Row 15 of the faults.

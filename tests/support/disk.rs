@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -23,6 +23,7 @@ pub(crate) struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
     failing: AtomicBool,
+    reads: AtomicUsize,
 }
 
 impl Disk {
@@ -38,6 +39,11 @@ impl Disk {
 }
 
 impl Gate {
+    /// How often the files were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(SeqCst)
+    }
+
     /// Makes forced writes fail, or succeed again.
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, SeqCst);
@@ -61,6 +67,7 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.gate.reads.fetch_add(1, SeqCst);
         self.inner.read(offset, out)
     }
 

@@ -33,6 +33,7 @@ pub(super) fn fill(url: &str, count: u64) -> Result<()> {
     runtime.block_on(async {
         match url.strip_prefix("file:") {
             Some(folder) => {
+                // Room for the whole index, so that the last records go in as fast as the first.
                 let options = EmbeddedOptions { page_cache: 640 << 20 };
                 let store = EmbeddedStore::open_with(folder, Arc::new(System), options)?;
                 write(&store, url, count).await

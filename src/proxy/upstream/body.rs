@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::{
     super::{http2::Slot, pause::Pause},
@@ -26,8 +25,6 @@ pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
     home: Option<(Arc<Pool<B>>, Connection<B>)>,
-    /// When the head came, as long as nobody was waited for since.
-    arrived: Option<Instant>,
     pause: Pause,
     _slot: Option<Slot>,
 }
@@ -40,16 +37,11 @@ impl<B> UpstreamBody<B> {
         slot: Option<Slot>,
     ) -> Self {
         let is_empty = incoming.is_end_stream();
-        let mut body = Self { incoming, home: Some(home), arrived: None, pause, _slot: slot };
+        let mut body = Self { incoming, home: Some(home), pause, _slot: slot };
         if is_empty {
             body.go_home(&mut Context::from_waker(Waker::noop()));
         }
         body
-    }
-
-    /// The head came at `now`.
-    pub(super) fn arrived(&mut self, now: Instant) {
-        self.arrived = Some(now);
     }
 
     /// Gives the connection back. One that has not finished with the exchange, because
@@ -59,7 +51,7 @@ impl<B> UpstreamBody<B> {
             if !connection.is_free() {
                 connection.drive(cx);
             }
-            pool.put(connection, self.arrived.unwrap_or_else(Instant::now));
+            pool.put(connection);
         }
     }
 }
@@ -85,9 +77,6 @@ impl<B> Body for UpstreamBody<B> {
                 self.pause.end();
                 if self.incoming.is_end_stream() {
                     self.go_home(cx);
-                } else {
-                    // The client may take this frame as slowly as it likes.
-                    self.arrived = None;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -100,13 +89,10 @@ impl<B> Body for UpstreamBody<B> {
                 self.go_home(cx);
                 Poll::Ready(None)
             }
-            Poll::Pending => {
-                self.arrived = None;
-                self.pause.poll_too_long(cx).map(|()| {
-                    self.home = None;
-                    Some(Err(UpstreamError::sent(Fault::ResponseTimeout)))
-                })
-            }
+            Poll::Pending => self.pause.poll_too_long(cx).map(|()| {
+                self.home = None;
+                Some(Err(UpstreamError::sent(Fault::ResponseTimeout)))
+            }),
         }
     }
 

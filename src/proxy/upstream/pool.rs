@@ -72,11 +72,12 @@ impl<B> Pool<B> {
         }
     }
 
-    /// Keeps a connection that was used `now` for the next exchange.
-    pub(crate) fn put(&self, mut connection: Connection<B>, now: Instant) {
+    /// Keeps a connection for the next exchange.
+    pub(crate) fn put(&self, mut connection: Connection<B>) {
         if connection.is_closed() || !connection.is_kept() {
             return;
         }
+        let now = Instant::now();
         let mut idle = self.idle();
         let expired = idle
             .iter()

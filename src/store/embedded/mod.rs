@@ -130,9 +130,10 @@ impl EmbeddedStore {
         tables: impl StorageBackend,
         journal: [impl StorageBackend; 2],
         ambient: Arc<dyn Ambient>,
+        options: EmbeddedOptions,
     ) -> Result<Self, StoreError> {
         let database = Database::builder()
-            .set_cache_size(EmbeddedOptions::default().page_cache)
+            .set_cache_size(options.page_cache)
             .create_with_backend(Paced::new(tables))
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);

@@ -33,6 +33,6 @@ pub struct EmbeddedOptions {
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { page_cache: 96 << 20 }
+        Self { page_cache: crate::store::PAGE_CACHE }
     }
 }
