@@ -79,11 +79,13 @@ pub enum Mutant {
     CacheWithoutLimit,
     /// A connection that rests forgets what it has read of the next request.
     ForgetReadAhead,
+    /// A damaged filter of the embedded store's index says which keys there are.
+    TrustFilters,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -120,6 +122,7 @@ impl Mutant {
         Self::WaitForBodies,
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,
+        Self::TrustFilters,
     ];
 }
 

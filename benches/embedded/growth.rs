@@ -1,5 +1,5 @@
 //! What a first request costs the store as records grow: its claim, and its response
-//! of 256 bytes.
+//! of 256 bytes. And what a look for a record costs, or for a key that is new.
 
 use std::{
     path::Path,
@@ -23,6 +23,7 @@ const RATE: u64 = 4000;
 const TIME: Duration = Duration::from_secs(20);
 const CLAIMANTS: u64 = 64;
 const FILLERS: u64 = 1024;
+const LOOKS: u64 = 200_000;
 
 /// How long the recorded bodies are.
 const BODY: usize = 256;
@@ -30,8 +31,18 @@ const BODY: usize = 256;
 /// Prints a line for each size.
 pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
     println!(
-        "{:>10} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>8}",
-        "records", "fill/s", "bytes/rec", "rate/s", "CPU/request", "p50", "p99", "p99.9", "longest"
+        "{:>10} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9}",
+        "records",
+        "fill/s",
+        "bytes/rec",
+        "rate/s",
+        "CPU/request",
+        "p50",
+        "p99",
+        "p99.9",
+        "longest",
+        "CPU/look",
+        "CPU/new"
     );
     for size in sizes {
         line(size.parse()?).await?;
@@ -84,10 +95,14 @@ async fn line(size: u64) -> Result<(), Failure> {
         times.append(&mut claimant.await??);
     }
     let (cpu, took) = (self::cpu() - cpu, begun.elapsed());
+    drop(store);
+    let store = EmbeddedStore::open(folder.path(), Arc::new(System))?;
+    let old = look(&store, |number| number % size).await?;
+    let new = look(&store, |number| number | 1 << 63).await?;
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     println!(
-        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>11.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?}",
+        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>11.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?} {old:>9.2?} {new:>9.2?}",
         bytes / size,
         times.len() as f64 / took.as_secs_f64(),
         cpu / times.len() as u32,
@@ -104,6 +119,20 @@ async fn request(store: &EmbeddedStore, number: u64) -> Result<(), Failure> {
     store.claim(&key, &sample::pending(fence), sample::KEEP).await?;
     store.swap(&key, fence, &sample::done(fence.next(), BODY), sample::KEEP).await?;
     Ok(())
+}
+
+/// What a look for keys all over the store costs, after as many looks.
+async fn look(store: &EmbeddedStore, key: impl Fn(u64) -> u64) -> Result<Duration, Failure> {
+    let mut begun = Duration::ZERO;
+    for number in 0..2 * LOOKS {
+        if number == LOOKS {
+            begun = cpu();
+        }
+        // A multiplication by an odd number, so that no key comes twice soon.
+        let key = sample::key(key(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1));
+        std::hint::black_box(store.get(&key).await?);
+    }
+    Ok((cpu() - begun) / LOOKS as u32)
 }
 
 fn bytes_in(folder: &Path) -> Result<u64, Failure> {

@@ -28,13 +28,14 @@ use tokio::sync::oneshot;
 use self::{
     committer::Committer,
     folder::not_opened,
+    index::Index,
     job::{Job, Reply},
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
     recent::Shared,
     row::Changes,
-    tables::{Broken, unavailable},
+    tables::{Broken, Reader, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
 use crate::{
@@ -43,7 +44,9 @@ use crate::{
 };
 
 mod committer;
+mod filter;
 mod folder;
+mod index;
 mod job;
 mod journal;
 mod mover;
@@ -174,8 +177,15 @@ impl EmbeddedStore {
                 ),
             ));
         }
-        let last = catch_up(&database, &files, moved, name, &*ambient)?;
-        let shared = Arc::new(Shared::new(database, ambient).map_err(unreadable)?);
+        let mut index = Index::open(&database).map_err(unreadable)?;
+        let before = Reader::open(&database, &index).map_err(unreadable)?;
+        let last = catch_up(&database, &mut index, &files, moved, name, &*ambient)?;
+        let tables = Reader::open(&database, &index).map_err(unreadable)?;
+        // With nobody to read them, redb would free the pages of before at once, and leave
+        // in memory what it notes about that. Every look for a page that is not in memory
+        // would then search this, until the next transaction.
+        drop(before);
+        let shared = Arc::new(Shared::new(database, tables, ambient));
         let (jobs, queue) = mpsc::channel();
         let (moves, moving) = mpsc::channel();
         let committer = Committer {
@@ -185,7 +195,7 @@ impl EmbeddedStore {
             moves,
             since: None,
         };
-        let mover = Mover { shared: Arc::clone(&shared), moves: moving };
+        let mover = Mover { shared: Arc::clone(&shared), moves: moving, index };
         let threads = [
             spawn("oncegate-commit", || committer.run())?,
             spawn("oncegate-tables", || mover.run())?,
@@ -208,6 +218,7 @@ impl EmbeddedStore {
 /// number of its last frame.
 fn catch_up(
     database: &Database,
+    index: &mut Index,
     files: &[File; 2],
     moved: u64,
     name: &str,
@@ -235,7 +246,7 @@ fn catch_up(
         row::decode_into(frame.changes, &mut changes).ok_or_else(|| damaged("is damaged"))?;
     }
     tracing::info!(records = changes.len(), "the last run's journal is moved into the tables");
-    shelf::store(database, &changes, last, ambient.now(), 0)
+    shelf::store(database, index, &changes, last, ambient.now(), 0)
         .map_err(|error| unavailable(&format!("store.url: cannot write {name}"), error))?;
     Ok(last)
 }

@@ -17,10 +17,11 @@ use std::{
 };
 
 use super::{
+    index::Index,
     recent::Shared,
     row::Changes,
     shelf,
-    tables::{self, Broken, Reader},
+    tables::{Broken, Reader},
 };
 
 /// The most expired entries that one step removes.
@@ -44,12 +45,14 @@ pub(super) struct Move {
 pub(super) struct Mover {
     pub(super) shared: Arc<Shared>,
     pub(super) moves: Receiver<Move>,
+    pub(super) index: Index,
 }
 
 impl Mover {
     /// Works until the committer is gone and everything was moved.
-    pub(super) fn run(self) {
-        let _panic = Fuse(&self.shared);
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _panic = Fuse(&shared);
         let mut pause = IDLE;
         loop {
             let work = match self.moves.recv_timeout(pause) {
@@ -70,12 +73,13 @@ impl Mover {
     }
 
     /// Returns for how long there is nothing to do.
-    fn step(&self, work: Option<Move>) -> Result<Duration, Broken> {
+    fn step(&mut self, work: Option<Move>) -> Result<Duration, Broken> {
         let (begun, now) = (Instant::now(), self.shared.ambient.now());
         if let Some(Move { changes, last }) = work {
             let sweep = SWEEP + 2 * changes.len();
-            let swept = shelf::store(&self.shared.database, &changes, last, now, sweep)?;
-            let tables = Arc::new(Reader::open(&self.shared.database)?);
+            let (database, index) = (&self.shared.database, &mut self.index);
+            let swept = shelf::store(database, index, &changes, last, now, sweep)?;
+            let tables = Arc::new(Reader::open(database, index)?);
             let mut recent = self.shared.recent_mut();
             let moved = (recent.moving.take(), mem::replace(&mut recent.tables, tables));
             recent.moved += 1;
@@ -84,14 +88,17 @@ impl Mover {
             drop((moved, changes));
             return Ok(if swept == sweep { Duration::ZERO } else { IDLE });
         }
-        if !tables::is_due(&self.shared.database, now)? {
+        let tables = Arc::clone(&self.shared.recent().tables);
+        if !tables.is_due(now)? {
             return Ok(IDLE);
         }
-        if shelf::sweep(&self.shared.database, now, SWEEP, SWEEP_TIME)? == 0 {
+        drop(tables);
+        let (database, index) = (&self.shared.database, &mut self.index);
+        if shelf::sweep(database, index, now, SWEEP, SWEEP_TIME)? == 0 {
             return Ok(IDLE);
         }
         // The pages that were left can be used again when nobody looks at them any more.
-        let tables = Arc::new(Reader::open(&self.shared.database)?);
+        let tables = Arc::new(Reader::open(database, index)?);
         let before = mem::replace(&mut self.shared.recent_mut().tables, tables);
         drop(before);
         // Half of the time is left to others.

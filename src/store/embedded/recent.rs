@@ -63,21 +63,21 @@ pub(super) struct Found {
 }
 
 impl Shared {
-    pub(super) fn new(database: Database, ambient: Arc<dyn Ambient>) -> Result<Self, Broken> {
+    pub(super) fn new(database: Database, tables: Reader, ambient: Arc<dyn Ambient>) -> Self {
         let recent = Recent {
             growing: Changes::new(),
             weight: 0,
             moving: None,
             moved: 0,
-            tables: Arc::new(Reader::open(&database)?),
+            tables: Arc::new(tables),
         };
-        Ok(Self {
+        Self {
             recent: RwLock::new(recent),
             database,
             ambient,
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
-        })
+        }
     }
 
     pub(super) fn recent(&self) -> RwLockReadGuard<'_, Recent> {

@@ -5,17 +5,15 @@ use std::time::{Duration, Instant};
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 
 use super::{
+    index::{Index, Times, Writing},
     row::{Changes, Row},
-    tables::{
-        Broken, Half, Head, INDEX, META, RECORDS, RESPONSES, Response, Timed, Times, broken,
-        halves, lost,
-    },
+    tables::{Broken, Head, META, RECORDS, RESPONSES, Response, Timed, broken, halves, lost},
 };
 use crate::engine::record::Timestamp;
 
 /// The tables within one write transaction.
-pub(super) struct Shelf<'t> {
-    index: Table<'t, Half, Times>,
+struct Shelf<'t> {
+    index: Writing<'t>,
     records: Table<'t, Timed, Head>,
     responses: Table<'t, Timed, Response>,
 }
@@ -24,18 +22,20 @@ pub(super) struct Shelf<'t> {
 /// removes up to `sweep` of what has expired at `now`. Returns how many were removed.
 pub(super) fn store(
     database: &Database,
+    index: &mut Index,
     changes: &Changes,
     last: u64,
     now: Timestamp,
     sweep: usize,
 ) -> Result<usize, Broken> {
     let transaction = begin(database)?;
-    let mut shelf = Shelf::open(&transaction)?;
+    let mut shelf = Shelf::open(&transaction, index)?;
     shelf.put(changes)?;
     let swept = shelf.sweep(now, sweep, None)?;
-    drop(shelf);
+    let next = shelf.close(&transaction)?;
     transaction.open_table(META).map_err(broken)?.insert("journal", last).map_err(broken)?;
     transaction.commit().map_err(broken)?;
+    *index = next;
     Ok(swept)
 }
 
@@ -43,17 +43,20 @@ pub(super) fn store(
 /// returns how many.
 pub(super) fn sweep(
     database: &Database,
+    index: &mut Index,
     now: Timestamp,
     limit: usize,
     time: Duration,
 ) -> Result<usize, Broken> {
     let transaction = begin(database)?;
-    let mut shelf = Shelf::open(&transaction)?;
+    let mut shelf = Shelf::open(&transaction, index)?;
     let swept = shelf.sweep(now, limit, Some(Instant::now() + time))?;
-    drop(shelf);
-    match swept {
-        0 => transaction.abort().map_err(broken)?,
-        1.. => transaction.commit().map_err(broken)?,
+    let next = shelf.close(&transaction)?;
+    if swept == 0 {
+        transaction.abort().map_err(broken)?;
+    } else {
+        transaction.commit().map_err(broken)?;
+        *index = next;
     }
     Ok(swept)
 }
@@ -68,12 +71,17 @@ fn begin(database: &Database) -> Result<WriteTransaction, Broken> {
 }
 
 impl<'t> Shelf<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, Broken> {
+    fn open(transaction: &'t WriteTransaction, index: &Index) -> Result<Self, Broken> {
         Ok(Self {
-            index: transaction.open_table(INDEX).map_err(broken)?,
+            index: index.write(transaction)?,
             records: transaction.open_table(RECORDS).map_err(broken)?,
             responses: transaction.open_table(RESPONSES).map_err(broken)?,
         })
+    }
+
+    /// Ends the work, and returns what the index is once the transaction was committed.
+    fn close(self, transaction: &WriteTransaction) -> Result<Index, Broken> {
+        self.index.close(transaction)
     }
 
     /// Puts rows, or nothing, in the place of what is there.
@@ -82,10 +90,9 @@ impl<'t> Shelf<'t> {
         for (key, row) in changes {
             let (half, other) = halves(key);
             let old = match row {
-                Some(row) => self.index.insert(half, (row.until, row.response_until)),
-                None => self.index.remove(half),
+                Some(row) => self.index.insert(half, (row.until, row.response_until))?,
+                None => self.index.remove(half)?,
             };
-            let old = old.map_err(broken)?.map(|old| old.value());
             if let Some(times) = old {
                 self.clear(times, half, other)?;
             }
@@ -112,7 +119,7 @@ impl<'t> Shelf<'t> {
     /// half `other`.
     fn clear(
         &mut self,
-        (until, response_until): (u64, u64),
+        (until, response_until): Times,
         half: &[u8; 16],
         other: &[u8; 16],
     ) -> Result<(), Broken> {
@@ -127,7 +134,8 @@ impl<'t> Shelf<'t> {
     }
 
     /// Removes up to `limit` of what has expired at `now`, until `end`, and returns how
-    /// many. Responses go first: they take the most room, and the least time.
+    /// many. Responses go first: they take the most room, and the least time. When all of it
+    /// is gone, as much of the index moves on.
     fn sweep(
         &mut self,
         now: Timestamp,
@@ -135,8 +143,12 @@ impl<'t> Shelf<'t> {
         end: Option<Instant>,
     ) -> Result<usize, Broken> {
         let is_over = || end.is_some_and(|end| Instant::now() > end);
-        let swept = self.sweep_responses(now, limit, is_over)?;
-        Ok(swept + self.sweep_records(now, limit - swept, is_over)?)
+        let mut swept = self.sweep_responses(now, limit, is_over)?;
+        swept += self.sweep_records(now, limit - swept, is_over)?;
+        if !is_over() {
+            swept += self.index.move_on(limit - swept)?;
+        }
+        Ok(swept)
     }
 
     /// Leaves the heads of those whose record lasts longer to `records`.
@@ -168,7 +180,7 @@ impl<'t> Shelf<'t> {
             self.records.insert((*until, half), (other, &**head)).map_err(broken)?;
         }
         for half in &gone {
-            self.index.remove(half).map_err(broken)?;
+            self.index.remove(half)?;
         }
         Ok(bare.len() + gone.len())
     }
@@ -190,7 +202,7 @@ impl<'t> Shelf<'t> {
         records.sort_unstable();
         let mut swept = 0;
         for (half, until) in records {
-            self.index.remove(&half).map_err(broken)?;
+            self.index.remove(&half)?;
             self.records.remove((until, &half)).map_err(broken)?;
             swept += 1;
             if is_over() {

@@ -10,10 +10,70 @@ use crate::{
     store::embedded::tables::{self, Reader},
 };
 
-fn database() -> Database {
-    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-    tables::prepare(&database).unwrap();
-    database
+/// Tables whose index has generations of 16 keys.
+struct Tables {
+    database: Database,
+    index: Index,
+}
+
+impl Tables {
+    fn new() -> Self {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        tables::prepare(&database).unwrap();
+        let index = Index::of(&database, 16);
+        Self { database, index }
+    }
+
+    fn store(
+        &mut self,
+        changes: &Changes,
+        last: u64,
+        now: u64,
+        sweep: usize,
+    ) -> Result<usize, Broken> {
+        store(&self.database, &mut self.index, changes, last, Timestamp(now), sweep)
+    }
+
+    fn sweep(&mut self, now: u64, limit: usize) -> usize {
+        let minute = Duration::from_secs(60);
+        sweep(&self.database, &mut self.index, Timestamp(now), limit, minute).unwrap()
+    }
+
+    fn put(&mut self, number: u8, row: Option<Row>) {
+        let changes = Changes::from([(key(number), row.map(Arc::new))]);
+        self.store(&changes, 1, 0, 0).unwrap();
+    }
+
+    fn read(&self) -> Reader {
+        Reader::open(&self.database, &self.index).unwrap()
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.read().is_due(Timestamp(now)).unwrap()
+    }
+
+    /// How many rows `records` and `responses` have. Panics unless each is found by its
+    /// key, and each key has one.
+    fn rows(&self) -> (u64, u64) {
+        let transaction = self.database.begin_read().unwrap();
+        let index = self.index.read(&transaction).unwrap();
+        let records = transaction.open_table(RECORDS).unwrap();
+        let responses = transaction.open_table(RESPONSES).unwrap();
+        let times = |half: &[u8; 16]| index.get(half).unwrap().expect("a row without its key");
+        for entry in records.range::<(u64, &[u8; 16])>(..).unwrap() {
+            let (place, _) = entry.unwrap();
+            let (until, half) = place.value();
+            assert_eq!(times(half).0, until);
+        }
+        for entry in responses.range::<(u64, &[u8; 16])>(..).unwrap() {
+            let (place, row) = entry.unwrap();
+            let (response_until, half) = place.value();
+            assert_eq!(times(half), (row.value().0, response_until));
+        }
+        let (records, responses) = (records.len().unwrap(), responses.len().unwrap());
+        assert_eq!(index.count().unwrap(), records + responses);
+        (records, responses)
+    }
 }
 
 fn key(number: u8) -> StoreKey {
@@ -31,95 +91,64 @@ fn row(mark: u64, until: u64, response_until: Option<u64>) -> Row {
     }
 }
 
-fn put(database: &Database, number: u8, row: Option<Row>) {
-    let changes = Changes::from([(key(number), row.map(Arc::new))]);
-    store(database, &changes, 1, Timestamp(0), 0).unwrap();
-}
-
-/// How many rows `records` and `responses` have. Panics unless each is found by its key,
-/// and each key has one.
-fn rows(database: &Database) -> (u64, u64) {
-    let transaction = database.begin_read().unwrap();
-    let index = transaction.open_table(INDEX).unwrap();
-    let records = transaction.open_table(RECORDS).unwrap();
-    let responses = transaction.open_table(RESPONSES).unwrap();
-    let times = |half: &[u8; 16]| index.get(half).unwrap().expect("a row without its key").value();
-    for entry in records.range::<(u64, &[u8; 16])>(..).unwrap() {
-        let (place, _) = entry.unwrap();
-        let (until, half) = place.value();
-        assert_eq!(times(half).0, until);
-    }
-    for entry in responses.range::<(u64, &[u8; 16])>(..).unwrap() {
-        let (place, row) = entry.unwrap();
-        let (response_until, half) = place.value();
-        assert_eq!(times(half), (row.value().0, response_until));
-    }
-    let (records, responses) = (records.len().unwrap(), responses.len().unwrap());
-    assert_eq!(index.len().unwrap(), records + responses);
-    (records, responses)
-}
-
 #[test]
 fn what_replaces_a_record_leaves_nothing_of_it() {
-    let database = database();
-    put(&database, 1, Some(row(1, 100, None)));
-    assert_eq!(rows(&database), (1, 0));
-    put(&database, 1, Some(row(2, 200, Some(150))));
-    assert_eq!(rows(&database), (0, 1));
+    let mut tables = Tables::new();
+    tables.put(1, Some(row(1, 100, None)));
+    assert_eq!(tables.rows(), (1, 0));
+    tables.put(1, Some(row(2, 200, Some(150))));
+    assert_eq!(tables.rows(), (0, 1));
     // The result that comes late, with other times and with the same.
-    put(&database, 1, Some(row(3, 300, Some(250))));
-    put(&database, 1, Some(row(4, 300, Some(250))));
-    assert_eq!(rows(&database), (0, 1));
-    let held = Reader::open(&database).unwrap().row(&key(1)).unwrap();
+    tables.put(1, Some(row(3, 300, Some(250))));
+    tables.put(1, Some(row(4, 300, Some(250))));
+    assert_eq!(tables.rows(), (0, 1));
+    let held = tables.read().row(&key(1)).unwrap();
     assert_eq!(held, Some(row(4, 300, Some(250))));
     // A claim of the key after its record has expired, before that was removed.
-    put(&database, 1, Some(row(5, 400, None)));
-    assert_eq!(rows(&database), (1, 0));
-    put(&database, 1, Some(row(6, 500, Some(450))));
-    put(&database, 1, None);
-    assert_eq!(rows(&database), (0, 0));
+    tables.put(1, Some(row(5, 400, None)));
+    assert_eq!(tables.rows(), (1, 0));
+    tables.put(1, Some(row(6, 500, Some(450))));
+    tables.put(1, None);
+    assert_eq!(tables.rows(), (0, 0));
 }
 
 #[test]
 fn what_has_expired_is_removed_little_by_little() {
-    let database = database();
+    let mut tables = Tables::new();
     for number in 0..10 {
-        put(&database, number, Some(row(u64::from(number), 200, Some(100))));
+        tables.put(number, Some(row(u64::from(number), 200, Some(100))));
     }
-    let minute = Duration::from_secs(60);
-    let sweep = |now, limit| sweep(&database, Timestamp(now), limit, minute).unwrap();
-    let is_due = |now| tables::is_due(&database, Timestamp(now)).unwrap();
-    assert_eq!((is_due(99), sweep(99, 100)), (false, 0));
-    assert_eq!((is_due(100), sweep(100, 4), rows(&database)), (true, 4, (4, 6)));
-    assert_eq!((is_due(100), sweep(100, 100), rows(&database)), (true, 6, (10, 0)));
-    let bare = Reader::open(&database).unwrap().row(&key(3)).unwrap();
+    assert_eq!((tables.is_due(99), tables.sweep(99, 100)), (false, 0));
+    assert_eq!((tables.is_due(100), tables.sweep(100, 4), tables.rows()), (true, 4, (4, 6)));
+    assert_eq!((tables.is_due(100), tables.sweep(100, 100), tables.rows()), (true, 6, (10, 0)));
+    let bare = tables.read().row(&key(3)).unwrap();
     assert_eq!(bare, Some(Row { response: None, ..row(3, 200, Some(100)) }));
-    assert_eq!((is_due(199), sweep(199, 100)), (false, 0));
-    assert_eq!((is_due(200), sweep(200, 4), rows(&database)), (true, 4, (6, 0)));
+    assert_eq!((tables.is_due(199), tables.sweep(199, 100)), (false, 0));
+    assert_eq!((tables.is_due(200), tables.sweep(200, 4), tables.rows()), (true, 4, (6, 0)));
     // A record that expires with its response, or was found only after both had.
-    put(&database, 20, Some(row(20, 200, Some(200))));
-    put(&database, 21, Some(row(21, 200, Some(150))));
-    assert_eq!((sweep(200, 100), rows(&database)), (8, (0, 0)));
+    tables.put(20, Some(row(20, 200, Some(200))));
+    tables.put(21, Some(row(21, 200, Some(150))));
+    assert_eq!((tables.sweep(200, 100), tables.rows()), (8, (0, 0)));
 }
 
 #[test]
 fn a_key_that_shares_its_half_with_another_is_refused() {
-    let database = database();
+    let mut tables = Tables::new();
     let near = |number| StoreKey::from_bytes(std::array::from_fn(|at| number + u8::from(at == 31)));
     let twin = near(1);
     for (first, again) in
         [(row(1, 100, None), row(2, 100, None)), (row(3, 200, Some(150)), row(4, 200, Some(150)))]
     {
-        put(&database, 1, Some(first.clone()));
-        let reader = Reader::open(&database).unwrap();
+        tables.put(1, Some(first.clone()));
+        let reader = tables.read();
         assert!(reader.row(&twin).is_err() && reader.bare(&twin).is_err());
         // Had they come so close that no look was between them.
         let changes = Changes::from([(twin, Some(Arc::new(again)))]);
-        assert!(store(&database, &changes, 1, Timestamp(0), 0).is_err());
-        assert_eq!(Reader::open(&database).unwrap().row(&key(1)).unwrap(), Some(first));
+        assert!(tables.store(&changes, 1, 0, 0).is_err());
+        assert_eq!(tables.read().row(&key(1)).unwrap(), Some(first));
     }
     let changes = [key(9), near(9)].map(|key| (key, Some(Arc::new(row(5, 100, None)))));
-    assert!(store(&database, &Changes::from(changes), 1, Timestamp(0), 0).is_err());
+    assert!(tables.store(&Changes::from(changes), 1, 0, 0).is_err());
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +160,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let number = || 0..6_u8;
+    let number = || 0..24_u8;
     prop_oneof![
         4 => (number(), 1..40_u64, option::of(1..50_u64))
             .prop_map(|(number, kept, response)| Step::Put { number, kept, response }),
@@ -145,8 +174,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_key_shows_what_was_put_there_last(steps in vec(steps(), 1..60)) {
-        let (database, mut now, mut last) = (database(), 1000, 0);
+    fn a_key_shows_what_was_put_there_last(steps in vec(steps(), 1..120)) {
+        let (mut tables, mut now, mut last) = (Tables::new(), 1000, 0);
         let mut expected = BTreeMap::new();
         for (mark, step) in steps.into_iter().enumerate() {
             let (mut changes, mut limit) = (Changes::new(), 0);
@@ -165,10 +194,10 @@ proptest! {
                 Step::Pass { time } => now += time,
             }
             last += 1;
-            store(&database, &changes, last, Timestamp(now), limit).unwrap();
-            rows(&database);
-            let reader = Reader::open(&database).unwrap();
-            for number in 0..6 {
+            tables.store(&changes, last, now, limit).unwrap();
+            tables.rows();
+            let reader = tables.read();
+            for number in 0..24 {
                 let held = reader.row(&key(number)).unwrap();
                 let Some(row) = expected.get(&number) else {
                     prop_assert_eq!(held, None);
@@ -186,10 +215,10 @@ proptest! {
                 prop_assert!(held.is_some() || row.until <= now);
             }
         }
-        sweep(&database, Timestamp(now), usize::MAX, Duration::from_secs(60)).unwrap();
+        tables.sweep(now, usize::MAX);
         expected.retain(|_, row| row.until > now);
         let responses = expected.values().filter(|row| row.response_until > now).count() as u64;
         let there = expected.len() as u64;
-        prop_assert_eq!(rows(&database), (there - responses, responses));
+        prop_assert_eq!(tables.rows(), (there - responses, responses));
     }
 }

@@ -4,17 +4,16 @@
 //! |---|---|---|
 //! | `meta` | `"format"` | [`FORMAT`] |
 //! | `meta` | `"journal"` | the last frame of the journal that the tables hold (absent: 0) |
-//! | `index` | half of the store key | when the record expires, when its response does |
+//! | those of the [index](super::index) | half of the store key | when the record expires, when its response does |
 //! | `records` | (when it expires, half) | the other half, head |
 //! | `responses` | (when it expires, half) | when the record expires, the other half, head, response |
 //!
 //! Times are milliseconds since the Unix epoch; that of a response that never was is 0.
 //!
-//! 1. Keys are spread evenly, so a change of one key writes a page of `index` again.
-//!    Its rows are short, so that it has few pages; all else lies in the order of time,
-//!    where neighbours come and go together.
-//! 2. A key of `index` has exactly one row, and there are no others: in `responses` at the
-//!    time that `index` says, or else in `records`. So a look takes two pages. A response
+//! 1. Only the index lies in the order of keys. All else lies in the order of time, where
+//!    neighbours come and go together.
+//! 2. A key of the index has exactly one row, and there are no others: in `responses` at the
+//!    time that the index says, or else in `records`. So a look takes two pages. A response
 //!    that is over leaves its head to `records`.
 //! 3. What is first in `records` and `responses` expires first. Readers go by the times;
 //!    what has expired is removed little by little. So a response may be missing from
@@ -22,20 +21,16 @@
 //! 4. Keys that share 128 bits of their hash have one place. The second of them is an error,
 //!    and never taken for the first.
 
-use std::{
-    ops::Bound::{Excluded, Unbounded},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
-    TableDefinition,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
 
 use super::{
+    index::{self, Index, Times},
     row::{Changes, Row},
-    shelf::Shelf,
 };
 use crate::{
     engine::record::{StoreKey, Timestamp},
@@ -43,16 +38,14 @@ use crate::{
 };
 
 /// The layout of these tables and of the journal.
-pub(super) const FORMAT: u64 = 4;
+pub(super) const FORMAT: u64 = 5;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-pub(super) const INDEX: TableDefinition<'_, Half, Times> = TableDefinition::new("index");
 pub(super) const RECORDS: TableDefinition<'_, Timed, Head> = TableDefinition::new("records");
 pub(super) const RESPONSES: TableDefinition<'_, Timed, Response> =
     TableDefinition::new("responses");
 
 pub(super) type Half = &'static [u8; 16];
-pub(super) type Times = (u64, u64);
 pub(super) type Timed = (u64, Half);
 pub(super) type Head = (Half, &'static [u8]);
 pub(super) type Response = (u64, Half, &'static [u8], &'static [u8]);
@@ -75,7 +68,9 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
     }
     meta.insert("format", FORMAT).map_err(broken)?;
     drop(meta);
-    drop(Shelf::open(&transaction)?);
+    index::create(&transaction)?;
+    transaction.open_table(RECORDS).map_err(broken)?;
+    transaction.open_table(RESPONSES).map_err(broken)?;
     transaction.commit().map_err(broken)?;
     Ok((FORMAT, moved))
 }
@@ -84,16 +79,16 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
 /// as long as this is held.
 #[derive(Debug)]
 pub(super) struct Reader {
-    index: ReadOnlyTable<Half, Times>,
+    index: index::Reading,
     records: ReadOnlyTable<Timed, Head>,
     responses: ReadOnlyTable<Timed, Response>,
 }
 
 impl Reader {
-    pub(super) fn open(database: &Database) -> Result<Self, Broken> {
+    pub(super) fn open(database: &Database, index: &Index) -> Result<Self, Broken> {
         let transaction = database.begin_read().map_err(broken)?;
         Ok(Self {
-            index: transaction.open_table(INDEX).map_err(broken)?,
+            index: index.read(&transaction)?,
             records: transaction.open_table(RECORDS).map_err(broken)?,
             responses: transaction.open_table(RESPONSES).map_err(broken)?,
         })
@@ -115,8 +110,8 @@ impl Reader {
         response: impl FnOnce(&[u8]) -> Option<Bytes>,
     ) -> Result<Option<Row>, Broken> {
         let (half, other) = halves(key);
-        let Some(times) = self.index.get(half).map_err(broken)? else { return Ok(None) };
-        let (found, row) = self.at(times.value(), half, response)?;
+        let Some(times) = self.index.get(half)? else { return Ok(None) };
+        let (found, row) = self.at(times, half, response)?;
         if found == *other { Ok(Some(row)) } else { Err(lost()) }
     }
 
@@ -124,7 +119,7 @@ impl Reader {
     /// of its response.
     fn at(
         &self,
-        (until, response_until): (u64, u64),
+        (until, response_until): Times,
         half: &[u8; 16],
         response: impl FnOnce(&[u8]) -> Option<Bytes>,
     ) -> Result<([u8; 16], Row), Broken> {
@@ -145,18 +140,25 @@ impl Reader {
 
     /// How many rows there are, expired or not.
     pub(super) fn count(&self) -> Result<u64, Broken> {
-        self.index.len().map_err(broken)
+        self.index.count()
+    }
+
+    /// Whether something has expired at `now` and was not removed, or there is something else
+    /// to do in the tables.
+    pub(super) fn is_due(&self, now: Timestamp) -> Result<bool, Broken> {
+        let record = self.records.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
+        let response = self.responses.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
+        let expired = record.into_iter().chain(response).any(|until| until <= now.0);
+        Ok(expired || self.index.is_due()?)
     }
 
     /// Up to `limit` rows after `after`, expired or not, without their responses.
     pub(super) fn list(&self, after: Option<&StoreKey>, limit: usize) -> Result<Changes, Broken> {
-        let start = after.map_or(Unbounded, |key| Excluded(halves(key).0));
-        let keys = self.index.range::<&[u8; 16]>((start, Unbounded)).map_err(broken)?;
-        keys.take(limit)
-            .map(|entry| {
-                let (half, times) = entry.map_err(broken)?;
-                let (other, row) = self.at(times.value(), half.value(), |_| None)?;
-                Ok((whole(half.value(), &other), Some(Arc::new(row))))
+        let keys = self.index.list(after.map(|key| halves(key).0), limit)?;
+        keys.iter()
+            .map(|(half, times)| {
+                let (other, row) = self.at(*times, half, |_| None)?;
+                Ok((whole(half, &other), Some(Arc::new(row))))
             })
             .collect()
     }
@@ -178,16 +180,6 @@ fn whole(half: &[u8; 16], other: &[u8; 16]) -> StoreKey {
 /// A key of the index has no row, or that of another key.
 pub(super) fn lost() -> Broken {
     broken(StorageError::Corrupted("a key without its record".to_owned()))
-}
-
-/// Whether something has expired at `now`, and was not removed.
-pub(super) fn is_due(database: &Database, now: Timestamp) -> Result<bool, Broken> {
-    let transaction = database.begin_read().map_err(broken)?;
-    let records = transaction.open_table(RECORDS).map_err(broken)?;
-    let responses = transaction.open_table(RESPONSES).map_err(broken)?;
-    let record = records.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
-    let response = responses.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
-    Ok(record.into_iter().chain(response).any(|until| until <= now.0))
 }
 
 pub(super) fn broken(error: impl Into<redb::Error>) -> Broken {

@@ -1,0 +1,73 @@
+//! The index as readers see it.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    ops::Bound::{Excluded, Unbounded},
+};
+
+use redb::{Range, ReadOnlyTable};
+
+use super::{Half, Opened, Times};
+use crate::store::embedded::tables::{Broken, broken};
+
+/// The index as it was at one moment.
+#[derive(Debug)]
+pub(in super::super) struct Reading(pub(super) Opened<ReadOnlyTable<Half, Times>>);
+
+impl Reading {
+    pub(in super::super) fn get(&self, half: &[u8; 16]) -> Result<Option<Times>, Broken> {
+        // Who asks for a key again does so soon.
+        for (generation, table) in self.0.0.iter().rev() {
+            if generation.filter.knows(half)
+                && let Some(times) = table.get(half).map_err(broken)?
+            {
+                return Ok(Some(times.value()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many keys there are.
+    pub(in super::super) fn count(&self) -> Result<u64, Broken> {
+        self.0.count()
+    }
+
+    /// Whether there are keys to [move on](super::Writing::move_on).
+    pub(in super::super) fn is_due(&self) -> Result<bool, Broken> {
+        Ok(self.0.sparse()?.is_some())
+    }
+
+    /// The first `limit` keys after `after`, in their order.
+    pub(in super::super) fn list(
+        &self,
+        after: Option<&[u8; 16]>,
+        limit: usize,
+    ) -> Result<Vec<([u8; 16], Times)>, Broken> {
+        let start = after.map_or(Unbounded, Excluded);
+        let (mut ranges, mut heads) = (Vec::new(), BinaryHeap::new());
+        for (_, table) in &self.0.0 {
+            ranges.push(table.range::<&[u8; 16]>((start, Unbounded)).map_err(broken)?);
+        }
+        for from in 0..ranges.len() {
+            heads.extend(head(&mut ranges, from)?);
+        }
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some(Reverse((half, times, from))) = heads.pop()
+        {
+            keys.push((half, times));
+            heads.extend(head(&mut ranges, from)?);
+        }
+        Ok(keys)
+    }
+}
+
+type Head = Reverse<([u8; 16], Times, usize)>;
+
+/// The next key of one generation.
+fn head(ranges: &mut [Range<'_, Half, Times>], from: usize) -> Result<Option<Head>, Broken> {
+    let Some(entry) = ranges[from].next() else { return Ok(None) };
+    let (half, times) = entry.map_err(broken)?;
+    Ok(Some(Reverse((*half.value(), times.value(), from))))
+}

@@ -1,0 +1,179 @@
+use proptest::prelude::*;
+use redb::{ReadableTableMetadata as _, backends::InMemoryBackend};
+
+use super::*;
+use crate::store::embedded::tables;
+
+fn database() -> Database {
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    tables::prepare(&database).unwrap();
+    database
+}
+
+fn half(number: u64) -> [u8; 16] {
+    *blake3::hash(&number.to_be_bytes()).as_bytes().first_chunk().unwrap()
+}
+
+/// One transaction.
+fn write<T>(database: &Database, index: &mut Index, work: impl FnOnce(&mut Writing<'_>) -> T) -> T {
+    let transaction = database.begin_write().unwrap();
+    let mut writing = index.write(&transaction).unwrap();
+    let done = work(&mut writing);
+    *index = writing.close(&transaction).unwrap();
+    transaction.commit().unwrap();
+    done
+}
+
+fn read(database: &Database, index: &Index) -> Reading {
+    index.read(&database.begin_read().unwrap()).unwrap()
+}
+
+/// Keys from 0 to `keys`, four in each transaction, each with its number for its time.
+fn filled(database: &Database, keys: u64) -> Index {
+    let mut index = Index::of(database, 16);
+    for first in (0..keys).step_by(4) {
+        write(database, &mut index, |writing| {
+            for number in first..keys.min(first + 4) {
+                assert_eq!(writing.insert(&half(number), (number, 0)).unwrap(), None);
+            }
+        });
+    }
+    index
+}
+
+/// Panics unless there are these keys and no others of the first 1000.
+fn holds(database: &Database, index: &Index, expected: impl Fn(u64) -> Option<u64>) {
+    let reading = read(database, index);
+    for number in 0..1000 {
+        let times = reading.get(&half(number)).unwrap();
+        assert_eq!(times, expected(number).map(|time| (time, 0)), "key {number}");
+    }
+    let mut keys: Vec<_> =
+        (0..1000).filter_map(|number| Some((half(number), (expected(number)?, 0)))).collect();
+    keys.sort_unstable();
+    assert_eq!(reading.count().unwrap(), keys.len() as u64);
+    let mut listed = Vec::new();
+    while let page = reading.list(listed.last().map(|(half, _)| half), 7).unwrap()
+        && !page.is_empty()
+    {
+        listed.extend(page);
+    }
+    assert_eq!(listed, keys);
+}
+
+#[test]
+fn keys_are_found_in_every_generation_and_after_they_were_opened_again() {
+    let database = database();
+    let index = filled(&database, 100);
+    assert_eq!(index.generations.len(), 7);
+    let number = |number| (number < 100).then_some(number);
+    holds(&database, &index, number);
+    let again = Index::open(&database).unwrap();
+    assert_eq!((again.generations.len(), again.taken), (7, index.taken));
+    holds(&database, &again, number);
+}
+
+#[test]
+fn a_key_that_is_put_again_moves_to_the_youngest() {
+    let database = database();
+    let mut index = filled(&database, 40);
+    for (number, time) in [(3, 50), (3, 51), (39, 52)] {
+        let before = if time == 51 { 50 } else { number };
+        let put = write(&database, &mut index, |writing| writing.insert(&half(number), (time, 0)));
+        assert_eq!(put.unwrap(), Some((before, 0)));
+    }
+    holds(&database, &index, |number| match number {
+        3 => Some(51),
+        39 => Some(52),
+        other => (other < 40).then_some(other),
+    });
+    let removed = write(&database, &mut index, |writing| {
+        [3, 3, 20].map(|number| writing.remove(&half(number)).unwrap())
+    });
+    assert_eq!(removed, [Some((51, 0)), None, Some((20, 0))]);
+}
+
+#[test]
+fn what_is_left_of_a_generation_moves_on_and_what_is_empty_is_gone() {
+    let database = database();
+    let mut index = filled(&database, 40);
+    assert_eq!(index.generations.len(), 3);
+    write(&database, &mut index, |writing| {
+        (0..15).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+    });
+    assert!(read(&database, &index).is_due().unwrap());
+    assert_eq!(write(&database, &mut index, |writing| writing.move_on(10).unwrap()), 1);
+    assert!(!read(&database, &index).is_due().unwrap());
+    let numbers = index.generations.iter().map(|generation| generation.number);
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
+    holds(&database, &index, |number| (15..40).contains(&number).then_some(number));
+    // Its table and its filter are gone, too.
+    let transaction = database.begin_read().unwrap();
+    assert_eq!(transaction.open_table(FILTERS).unwrap().len().unwrap(), 1);
+    let names = transaction.list_tables().unwrap();
+    assert_eq!(
+        names.filter(|table| redb::TableHandle::name(table).starts_with("index")).count(),
+        2
+    );
+}
+
+#[test]
+fn more_keys_make_larger_generations() {
+    let database = database();
+    let mut index = filled(&database, 600);
+    let made_for = |index: &Index| index.generations.last().unwrap().keys;
+    assert!((30..=600 / PART).contains(&made_for(&index)), "{}", made_for(&index));
+    let all = index.generations.len();
+    assert!(all < 32, "{all} generations");
+    write(&database, &mut index, |writing| {
+        (0..600).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+    });
+    assert_eq!(index.generations.len(), 1);
+    holds(&database, &index, |_| None);
+}
+
+#[test]
+fn a_damaged_filter_is_made_anew() {
+    let database = database();
+    filled(&database, 40);
+    let transaction = database.begin_write().unwrap();
+    let mut filters = transaction.open_table(FILTERS).unwrap();
+    let (digest, bytes) = {
+        let row = filters.get(0).unwrap().unwrap();
+        (*row.value().0, row.value().1.to_vec())
+    };
+    filters.insert(0, (&digest, &*vec![0; bytes.len()])).unwrap();
+    drop(filters);
+    transaction.commit().unwrap();
+    let index = Index::open(&database).unwrap();
+    holds(&database, &index, |number| (number < 40).then_some(number));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_index_is_a_map(
+        steps in prop::collection::vec((0..60_u64, prop::option::weighted(0.6, 0..1000_u64), 0..4_usize), 1..200)
+    ) {
+        let database = database();
+        let mut index = Index::of(&database, 16);
+        let mut expected = std::collections::BTreeMap::new();
+        for (number, time, moved) in steps {
+            let before = write(&database, &mut index, |writing| {
+                writing.move_on(moved).unwrap();
+                match time {
+                    Some(time) => writing.insert(&half(number), (time, 0)).unwrap(),
+                    None => writing.remove(&half(number)).unwrap(),
+                }
+            });
+            let known = match time {
+                Some(time) => expected.insert(number, time),
+                None => expected.remove(&number),
+            };
+            prop_assert_eq!(before, known.map(|time| (time, 0)));
+        }
+        holds(&database, &index, |number| expected.get(&number).copied());
+        holds(&database, &Index::open(&database).unwrap(), |number| expected.get(&number).copied());
+    }
+}
