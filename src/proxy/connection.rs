@@ -26,6 +26,7 @@ use super::{
     link::Limits,
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
+    turn::Turns,
 };
 use crate::{
     closing::Closing,
@@ -127,7 +128,8 @@ impl Client {
         // to gather two than it takes to copy both.
         let mut connection =
             http1::Builder::new().writev(false).serve_connection(TokioIo::new(io), service);
-        let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        let mut turns = Turns::new(pace.clone());
+        let ended = poll_fn(|cx| match turns.take(cx, |cx| Pin::new(&mut connection).poll(cx)) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if pace.is_resting() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,

@@ -91,14 +91,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        // One that was answered at once has come and gone between two reads.
-        let exchanges = self.pace.exchanges();
-        if self.exchanges != exchanges {
-            self.exchanges = exchanges;
-            self.begun = false;
-            self.since = None;
-        }
-        if self.pace.is_busy() {
+        if self.is_busy() {
             return read;
         }
         if read.is_ready() {
@@ -111,27 +104,54 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
             }
             return read;
         }
-        let this = &mut *self;
-        if !this.begun && this.closing.has_begun(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        let since = *this.since.get_or_insert_with(Instant::now);
-        let Limits { head_timeout, idle_timeout } = this.limits;
-        if this.begun {
-            ready!(this.timer.poll_until(since + head_timeout, cx));
-            return late("the head of a request took too long (server.head_timeout)");
-        }
-        let limit = if this.may_rest() { REST.min(idle_timeout) } else { idle_timeout };
-        ready!(this.timer.poll_until(since + limit, cx));
-        if since.elapsed() >= idle_timeout {
-            return late("no request came for too long (server.idle_timeout)");
-        }
-        this.pace.rest(true);
-        Poll::Pending
+        self.wait(cx)
     }
 }
 
 impl<I> Paced<I> {
+    /// Whether an exchange is under way.
+    fn is_busy(&mut self) -> bool {
+        // One that was answered at once has come and gone between two reads.
+        let exchanges = self.pace.exchanges();
+        if self.exchanges != exchanges {
+            self.exchanges = exchanges;
+            self.begun = false;
+            self.since = None;
+        }
+        self.pace.is_busy()
+    }
+
+    /// Ready when there is no use in waiting for the client any more.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.begun && self.closing.has_begun(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let Limits { head_timeout, idle_timeout } = self.limits;
+        if self.begun {
+            ready!(self.timer.poll_until(since + head_timeout, cx));
+            return late("the head of a request took too long (server.head_timeout)");
+        }
+        let limit = if self.may_rest() { REST.min(idle_timeout) } else { idle_timeout };
+        ready!(self.timer.poll_until(since + limit, cx));
+        if since.elapsed() >= idle_timeout {
+            return late("no request came for too long (server.idle_timeout)");
+        }
+        self.pace.rest(true);
+        Poll::Pending
+    }
+
+    /// Notes whether everything has been handed to the system.
+    fn flushed(&mut self, flushed: bool, cx: &mut Context<'_>) {
+        let has_left = flushed && !self.flushed;
+        self.flushed = flushed;
+        // The library reads before an answer has left, and not again after it. The time to
+        // rest runs from here on.
+        if has_left && !self.is_busy() && self.wait(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Whether the last exchange is over for the client as well.
     fn may_rest(&self) -> bool {
         self.flushed && self.pace.has_read_all()
@@ -176,11 +196,22 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
+        let mut next = || {
+            let frame = this.body.as_mut().poll_frame(cx);
+            let is_last = match &frame {
+                Poll::Ready(frame) => frame.is_none() || this.body.is_end_stream(),
+                Poll::Pending => false,
+            };
+            (frame, is_last)
+        };
+        // The library wakes the connection for more, of which there is none after the last.
+        let (frame, is_last) = match this.unread {
+            Some(unread) => unread.turn().work(next),
+            None => next(),
+        };
+        if let Poll::Ready(frame) = frame {
             this.pause.end();
-            if (frame.is_none() || this.body.is_end_stream())
-                && let Some(unread) = this.unread.take()
-            {
+            if is_last && let Some(unread) = this.unread.take() {
                 unread.end();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));

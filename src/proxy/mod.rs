@@ -27,6 +27,7 @@ mod server;
 mod start;
 mod through;
 mod tunnel;
+mod turn;
 mod upstream;
 mod watch;
 mod workers;

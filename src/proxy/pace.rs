@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::tunnel::Tunnel;
+use super::{tunnel::Tunnel, turn::Turn};
 
 /// Heads are kept up to this length, which is beyond what the HTTP library reads.
 const MAX_HEAD: usize = 512 << 10;
@@ -28,6 +28,7 @@ struct Shared {
     head: Mutex<Vec<u8>>,
     /// What the connection becomes when HTTP has ended on it.
     tunnel: Mutex<Option<Tunnel>>,
+    turn: Turn,
 }
 
 impl Pace {
@@ -78,6 +79,10 @@ impl Pace {
     /// Whether nothing was to be done for a while, and nothing is.
     pub(crate) fn is_resting(&self) -> bool {
         self.0.resting.load(Ordering::Relaxed) && !self.is_busy()
+    }
+
+    pub(super) fn turn(&self) -> &Turn {
+        &self.0.turn
     }
 
     pub(super) fn rest(&self, resting: bool) {
@@ -131,6 +136,11 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
+    /// The turn of the connection that the body comes from.
+    pub(super) fn turn(&self) -> &Turn {
+        self.pace.turn()
+    }
+
     /// The end was seen, which matters as long as no other exchange has begun.
     pub(super) fn end(self) {
         let unread = &self.pace.0.unread;

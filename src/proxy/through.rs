@@ -1,7 +1,7 @@
 //! Writing through a wrapper.
 
-/// Implements `AsyncWrite` for a wrapper by that of its field `io`. If its field `flushed`
-/// is named, that says whether nothing was written since the last flush.
+/// Implements `AsyncWrite` for a wrapper by that of its field `io`. A method that is named
+/// is told whether everything that was written has been flushed.
 macro_rules! write_through {
     ($wrapper:ident $(, $flushed:ident)?) => {
         impl<I: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $wrapper<I> {
@@ -10,7 +10,7 @@ macro_rules! write_through {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                $(self.$flushed = false;)?
+                $(self.$flushed(false, cx);)?
                 std::pin::Pin::new(&mut self.io).poll_write(cx, buf)
             }
 
@@ -19,7 +19,7 @@ macro_rules! write_through {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                $(self.$flushed = false;)?
+                $(self.$flushed(false, cx);)?
                 std::pin::Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
             }
 
@@ -32,7 +32,7 @@ macro_rules! write_through {
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 let flushed = std::pin::Pin::new(&mut self.io).poll_flush(cx);
-                $(self.$flushed = flushed.is_ready();)?
+                $(self.$flushed(flushed.is_ready(), cx);)?
                 flushed
             }
 

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::{
     super::{http2::Slot, pause::Pause},
-    connection::Connection,
+    connection::{Connection, quiet},
     pool::Pool,
 };
 use crate::{UpstreamError, engine::problem::Fault};
@@ -39,17 +39,29 @@ impl<B> UpstreamBody<B> {
         let is_empty = incoming.is_end_stream();
         let mut body = Self { incoming, home: Some(home), pause, _slot: slot };
         if is_empty {
-            body.go_home(&mut Context::from_waker(Waker::noop()));
+            body.go_home();
         }
         body
     }
 
+    /// The next frame, if it is there or the connection has it.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        match &mut self.home {
+            Some((_, connection)) if frame.is_pending() => {
+                connection.drive(cx);
+                Pin::new(&mut self.incoming).poll_frame(cx)
+            }
+            _ => frame,
+        }
+    }
+
     /// Gives the connection back. One that has not finished with the exchange, because
     /// the service answered before it had read all, is closed by its pool.
-    fn go_home(&mut self, cx: &mut Context<'_>) {
+    fn go_home(&mut self) {
         if let Some((pool, mut connection)) = self.home.take() {
             if !connection.is_free() {
-                connection.drive(cx);
+                connection.drive(&mut quiet());
             }
             pool.put(connection);
         }
@@ -64,19 +76,15 @@ impl<B> Body for UpstreamBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        let Self { incoming, home, .. } = &mut *self;
-        let mut frame = Pin::new(&mut *incoming).poll_frame(cx);
-        if frame.is_pending()
-            && let Some((_, connection)) = home
-        {
-            connection.drive(cx);
-            frame = Pin::new(incoming).poll_frame(cx);
+        let mut frame = self.next(&mut quiet());
+        if frame.is_pending() {
+            frame = self.next(cx);
         }
         match frame {
             Poll::Ready(Some(Ok(frame))) => {
                 self.pause.end();
                 if self.incoming.is_end_stream() {
-                    self.go_home(cx);
+                    self.go_home();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -86,7 +94,7 @@ impl<B> Body for UpstreamBody<B> {
                 Poll::Ready(Some(Err(broken)))
             }
             Poll::Ready(None) => {
-                self.go_home(cx);
+                self.go_home();
                 Poll::Ready(None)
             }
             Poll::Pending => self.pause.poll_too_long(cx).map(|()| {

@@ -6,9 +6,10 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -94,9 +95,15 @@ where
         let response = self.sender.try_send_request(request);
         async move {
             let mut response = std::pin::pin!(response);
+            let mut sent = false;
             poll_fn(|cx| {
-                self.drive(cx);
-                match response.as_mut().poll(cx) {
+                // Nothing can have come before the request was written.
+                if mem::replace(&mut sent, true)
+                    && let Poll::Ready(response) = self.look(response.as_mut(), &mut quiet())
+                {
+                    return Poll::Ready(Ok(response));
+                }
+                match self.look(response.as_mut(), cx) {
                     Poll::Ready(response) => Poll::Ready(Ok(response)),
                     Poll::Pending => self.timer.poll_until(until, cx).map(|()| Err(TooLate)),
                 }
@@ -104,6 +111,21 @@ where
             .await
         }
     }
+
+    /// Goes on, and looks whether that brought the response.
+    fn look<R: Future>(&mut self, response: Pin<&mut R>, cx: &mut Context<'_>) -> Poll<R::Output> {
+        let is_driven = self.driver.is_some();
+        self.drive(cx);
+        // A response that comes while this task drives the connection need not wake it.
+        if is_driven { response.poll(&mut quiet()) } else { response.poll(cx) }
+    }
+}
+
+/// For a first look, which most of the time is enough. Everything that happens on a
+/// connection happens in the task that drives it, and would wake that task in vain. One
+/// that is to wait looks again with its own waker.
+pub(super) fn quiet() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 impl<B> Connection<B> {
