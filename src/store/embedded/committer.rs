@@ -42,9 +42,9 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// How much gathers before it is moved: the more, the fewer pages of the tables are
-/// written for each change. Of a million keys these lie on some ten thousand pages of the
-/// index, which just fit into the half of the usual [cache](super::EmbeddedOptions) that is for
-/// writing.
+/// written for each change. So many keys share the pages of the youngest generation of the
+/// [index](super::index), at most some six thousand, which fit into the half of the usual
+/// [cache](super::EmbeddedOptions) that is for writing.
 const GATHER: Size = Size { keys: 16_384, bytes: 16 << 20 };
 
 /// How long it gathers at the most, by the store's clock, under load.
