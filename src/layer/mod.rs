@@ -40,6 +40,6 @@ pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};
 pub use layer::IdempotencyLayer;
 pub use operator::{Resolution, Resolved};
-#[cfg(feature = "proxy")]
-pub(crate) use service::Look;
 pub use service::{IdempotencyService, ResponseFuture};
+#[cfg(feature = "proxy")]
+pub(crate) use service::{Look, Managed};

@@ -117,12 +117,15 @@ impl Client {
     async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
         let (io, pace) = Paced::new(io, self.limits, since, &self.closing);
         let exchanges = &pace;
-        let service = service_fn(|request| async move {
-            let mut response = self.pipeline.handle(request, &self.peer, exchanges).await;
-            if self.closing.has_begun() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let service = service_fn(|request| {
+            let handled = self.pipeline.handle(request, &self.peer, exchanges);
+            async move {
+                let mut response = handled.await;
+                if self.closing.has_begun() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
             }
-            Ok::<_, Infallible>(response)
         });
         // Head and body are copied into one piece: for what is small, the system takes longer
         // to gather two than it takes to copy both.

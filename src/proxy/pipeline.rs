@@ -8,7 +8,7 @@
 //! 5. *Observe*: outcome and duration are counted; the duration ends with the
 //!    last byte of the body.
 //!
-//! An async function rather than a stack of layers: the steps are few, each is a
+//! One function rather than a stack of layers: the steps are few, each is a
 //! call, and an unkeyed request pays for no box and no clone that it does not need.
 
 use std::time::Duration;
@@ -46,36 +46,45 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) async fn handle<L: Link>(
-        &self,
+    /// What needs no waiting is done before the future begins, which then has no place for the
+    /// request: each would be one more that it is copied to.
+    pub(crate) fn handle<'a, L: Link>(
+        &'a self,
         mut request: Request<Incoming>,
         peer: &Peer,
-        link: &L,
-    ) -> Response<OutboundBody<L::Busy>> {
+        link: &'a L,
+    ) -> impl Future<Output = Response<OutboundBody<L::Busy>>> + use<'a, L> {
         let busy = link.begin();
         let unread = if request.body().is_end_stream() { None } else { link.unread() };
         let admitted = link.admit(&mut request);
         let route = self.routes.find(&request);
         let screened = admitted.and_then(|()| headers::screen(&request));
-        let route = match screened.and(route.ok_or(Problem::NoRoute)) {
-            Ok(route) => route,
+        let begun = match screened.and(route.ok_or(Problem::NoRoute)) {
+            Ok(route) => {
+                let since = Instant::now();
+                let observed = Observed::new(route.durations(), since);
+                headers::forwarded(request.headers_mut(), peer);
+                let is_upgrade = headers::is_upgrade(request.headers());
+                let wish = if is_upgrade { Tunnel::wish(&mut request) } else { None };
+                let inbound = |body| InboundBody::new(body, self.body_timeout, unread);
+                Ok((route.serve(request, inbound, since), observed, wish))
+            }
             Err(problem) => {
                 let style = route.map_or_else(Style::default, Route::style);
-                let response = refuse(problem, style);
-                return response.map(|body| OutboundBody::new(body, busy, None));
+                Err(Box::new(refuse(problem, style)))
             }
         };
-        let since = Instant::now();
-        let observed = Observed::new(route.durations(), since);
-        headers::forwarded(request.headers_mut(), peer);
-        let wish =
-            if headers::is_upgrade(request.headers()) { Tunnel::wish(&mut request) } else { None };
-        let inbound = |body| InboundBody::new(body, self.body_timeout, unread);
-        let mut response = route.serve(request, inbound, since).await;
-        if let Some(tunnel) = wish.and_then(|client| Tunnel::agreed(client, &mut response)) {
-            link.switch(tunnel);
+        async move {
+            let (served, observed, wish) = match begun {
+                Ok(begun) => begun,
+                Err(refusal) => return refusal.map(|body| OutboundBody::new(body, busy, None)),
+            };
+            let mut response = served.await;
+            if let Some(tunnel) = wish.and_then(|client| Tunnel::agreed(client, &mut response)) {
+                link.switch(tunnel);
+            }
+            response.map(|body| OutboundBody::new(body, busy, Some(observed)))
         }
-        response.map(|body| OutboundBody::new(body, busy, Some(observed)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, header::HOST};
+use http::{Request, Response, header::HOST};
 use hyper::body::Incoming;
 use metrics::Histogram;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use super::{
     inbound::InboundBody,
     observe::RouteMetrics,
     pipeline::{ServedBody, refuse},
-    upstream::Upstream,
+    upstream::{Answering, Upstream, UpstreamBody},
 };
 use crate::{
     Gate, IdempotencyLayer, IdempotencyService, RequestBody, ResponseBody, UpstreamError, config,
@@ -20,7 +20,7 @@ use crate::{
         policy::Policy,
         problem::{Problem, Style},
     },
-    layer::Look,
+    layer::{Look, Managed},
 };
 
 /// What the connections to upstreams carry.
@@ -46,6 +46,13 @@ enum Way {
     Gated(IdempotencyService<Upstream<Outgoing>>),
     /// Straight to the upstream.
     Open(Upstream<Outgoing>),
+}
+
+/// What a request waits for. Small, for whatever holds it is copied.
+enum Serving {
+    Passing(Answering<Outgoing>),
+    Managed(Managed<UpstreamBody<Outgoing>, UpstreamError>),
+    Refused(Box<Response<ServedBody>>),
 }
 
 impl Routes {
@@ -98,28 +105,39 @@ impl Route {
 
     /// Serves a request that has come at `since`, with the body that `inbound` makes of its own.
     /// What the upstream fails at becomes a problem document.
-    pub(crate) async fn serve(
-        &self,
+    pub(crate) fn serve<'a, I: FnOnce(Incoming) -> InboundBody<Incoming>>(
+        &'a self,
         request: Request<Incoming>,
-        inbound: impl FnOnce(Incoming) -> InboundBody<Incoming>,
+        inbound: I,
         since: Instant,
-    ) -> http::Response<ServedBody> {
-        let served = match &self.way {
+    ) -> impl Future<Output = Response<ServedBody>> + use<'a, I> {
+        let serving = match &self.way {
             Way::Gated(service) => match service.look(&request) {
-                Look::Pass => pass(&service.inner, request, inbound, since).await,
-                Look::Refuse(problem) => Ok(service.refuse(problem)),
-                Look::Manage(found) => service.manage(request.map(inbound), found).await,
+                Look::Pass => pass(&service.inner, request, inbound, since),
+                Look::Refuse(problem) => Serving::Refused(Box::new(service.refuse(problem))),
+                Look::Manage(found) => {
+                    Serving::Managed(service.manage(request.map(inbound), found))
+                }
             },
-            Way::Open(upstream) => pass(upstream, request, inbound, since).await,
+            Way::Open(upstream) => pass(upstream, request, inbound, since),
         };
-        let response = served.unwrap_or_else(|error: UpstreamError| {
-            tracing::warn!(%error, "an exchange without a key failed");
-            refuse(Problem::UpstreamFailed(error.fault()), self.style())
-        });
-        if let Some(outcome) = response.body().outcome() {
-            self.metrics.count(outcome);
+        async move {
+            let served = match serving {
+                Serving::Passing(response) => {
+                    response.await.map(|response| response.map(ResponseBody::passing))
+                }
+                Serving::Managed(answer) => answer.await,
+                Serving::Refused(answer) => Ok(*answer),
+            };
+            let response = served.unwrap_or_else(|error: UpstreamError| {
+                tracing::warn!(%error, "an exchange without a key failed");
+                refuse(Problem::UpstreamFailed(error.fault()), self.style())
+            });
+            if let Some(outcome) = response.body().outcome() {
+                self.metrics.count(outcome);
+            }
+            response
         }
-        response
     }
 
     /// How this route words its refusals.
@@ -139,11 +157,10 @@ fn pass(
     request: Request<Incoming>,
     inbound: impl FnOnce(Incoming) -> InboundBody<Incoming>,
     since: Instant,
-) -> impl Future<Output = Result<http::Response<ServedBody>, UpstreamError>> {
+) -> Serving {
     // One step, since each moves the request.
     let request = request.map(|body| RequestBody::passing(inbound(body)));
-    let response = upstream.send(request, since);
-    async { Ok(response.await?.map(ResponseBody::passing)) }
+    Serving::Passing(upstream.send(request, since))
 }
 
 fn host<B>(request: &Request<B>) -> Option<&str> {

@@ -5,7 +5,7 @@
 //! to flow while nobody asks for the response, so its connection gets a task.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     mem,
     pin::Pin,
     sync::Arc,
@@ -24,6 +24,7 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::meter::{Meter, Metered};
@@ -93,23 +94,7 @@ where
             self.hand_over();
         }
         let response = self.sender.try_send_request(request);
-        async move {
-            let mut response = std::pin::pin!(response);
-            let mut sent = false;
-            poll_fn(|cx| {
-                // Nothing can have come before the request was written.
-                if mem::replace(&mut sent, true)
-                    && let Poll::Ready(response) = self.look(response.as_mut(), &mut quiet())
-                {
-                    return Poll::Ready(Ok(response));
-                }
-                match self.look(response.as_mut(), cx) {
-                    Poll::Ready(response) => Poll::Ready(Ok(response)),
-                    Poll::Pending => self.timer.poll_until(until, cx).map(|()| Err(TooLate)),
-                }
-            })
-            .await
-        }
+        Exchange { response, connection: self, until, sent: false }
     }
 
     /// Goes on, and looks whether that brought the response.
@@ -118,6 +103,43 @@ where
         self.drive(cx);
         // A response that comes while this task drives the connection need not wake it.
         if is_driven { response.poll(&mut quiet()) } else { response.poll(cx) }
+    }
+}
+
+pin_project! {
+    /// A response that is waited for. No async block, in which it would have its place twice.
+    struct Exchange<'c, B, R> {
+        #[pin]
+        response: R,
+        connection: &'c mut Connection<B>,
+        until: Instant,
+        sent: bool,
+    }
+}
+
+impl<B, R> Future for Exchange<'_, B, R>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Future,
+{
+    type Output = Result<R::Output, TooLate>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // Nothing can have come before the request was written.
+        if mem::replace(this.sent, true)
+            && let Poll::Ready(response) =
+                this.connection.look(this.response.as_mut(), &mut quiet())
+        {
+            return Poll::Ready(Ok(response));
+        }
+        match this.connection.look(this.response, cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
+            Poll::Pending => {
+                this.connection.timer.poll_until(*this.until, cx).map(|()| Err(TooLate))
+            }
+        }
     }
 }
 

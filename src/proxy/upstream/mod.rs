@@ -83,7 +83,8 @@ impl<B> Upstream<B> {
 }
 
 type Answer<B> = Result<Response<UpstreamBody<B>>, UpstreamError>;
-type Answering<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
+/// An answer that is waited for.
+pub(crate) type Answering<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
 
 impl<B> Upstream<B>
 where
@@ -93,8 +94,10 @@ where
     /// Sends a request; it is `since` now. An upstream is always ready.
     pub(crate) fn send(&self, request: Request<B>, since: Instant) -> Answering<B> {
         let shared = Arc::clone(&self.0);
+        let mut unsent = Some(request);
         Box::pin(async move {
-            let response = shared.exchange(request, since).await;
+            // Lent, since what an async function takes has its place in the future twice.
+            let response = shared.exchange(&mut unsent, since).await;
             shared.durations.record(since.elapsed());
             response
         })
@@ -124,18 +127,20 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn exchange(&self, mut request: Request<B>, since: Instant) -> Answer<B> {
+    async fn exchange(&self, unsent: &mut Option<Request<B>>, since: Instant) -> Answer<B> {
+        const HERE: &str = "what is taken to be sent comes back before the next attempt";
+        let request = unsent.as_mut().expect(HERE);
         let keyed = request.extensions().get::<Key>().is_some();
         // Held until the response is complete, whether or not its client still waits.
         let slot = request.extensions_mut().remove::<Slot>();
         let fresh = keyed && !is_active(Mutant::ReuseOldConnections);
         let max_idle = if fresh { FRESH } else { Duration::MAX };
         let deadline = self.settings.total_timeout.map(|limit| since + limit);
-        let switches = headers::to_upstream(&mut request);
+        let switches = headers::to_upstream(request);
         let mut now = since;
         loop {
             let (pool, mut connection) = self.connection(max_idle, now).await?;
-            headers::address(&mut request, pool.url());
+            headers::address(unsent.as_mut().expect(HERE), pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
             // One that was there took no time, or its last exchange had yet to end.
             if !reused {
@@ -146,7 +151,7 @@ where
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
             let patience = now + limit;
             let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-            match connection.exchange(request, patience).await {
+            match connection.exchange(unsent.take().expect(HERE), patience).await {
                 // Nobody asked for another protocol, so nobody could go on with it.
                 Ok(Ok(response))
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switches =>
@@ -166,7 +171,7 @@ where
                 Ok(Err(mut error)) => match error.take_message() {
                     // The peer closed while the connection was unused: it is gone from the
                     // pool now, so this ends with a connection of our own.
-                    Some(unsent) if reused => (request, now) = (unsent, Instant::now()),
+                    Some(request) if reused => (*unsent, now) = (Some(request), Instant::now()),
                     Some(_) => {
                         return Err(
                             UpstreamError::unsent(Fault::Terminated).because(error.into_error())
