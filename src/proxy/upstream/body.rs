@@ -24,7 +24,7 @@ use crate::{UpstreamError, engine::problem::Fault};
 pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
-    home: Option<(Arc<Pool<B>>, Connection<B>)>,
+    home: Option<(Arc<Pool<B>>, Box<Connection<B>>)>,
     pause: Pause,
     _slot: Option<Slot>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct UpstreamBody<B> {
 impl<B> UpstreamBody<B> {
     pub(super) fn new(
         incoming: Incoming,
-        home: (Arc<Pool<B>>, Connection<B>),
+        home: (Arc<Pool<B>>, Box<Connection<B>>),
         pause: Pause,
         slot: Option<Slot>,
     ) -> Self {

@@ -199,7 +199,7 @@ where
         &self,
         max_idle: Duration,
         now: Instant,
-    ) -> Result<(Arc<Pool<B>>, Connection<B>), UpstreamError> {
+    ) -> Result<(Arc<Pool<B>>, Box<Connection<B>>), UpstreamError> {
         let first = match self.pools.len() {
             1 => 0,
             len => self.next.fetch_add(1, Ordering::Relaxed) % len,

@@ -30,7 +30,8 @@ pub(crate) struct Pool<B> {
 
 #[derive(Debug)]
 struct Idle<B> {
-    connection: Connection<B>,
+    /// Boxed, since it goes from hand to hand with each exchange.
+    connection: Box<Connection<B>>,
     since: Instant,
 }
 
@@ -54,7 +55,7 @@ impl<B> Pool<B> {
     }
 
     /// The connection that was used last, if that was less than `max_idle` before `now`.
-    pub(crate) fn take(&self, max_idle: Duration, now: Instant) -> Option<Connection<B>> {
+    pub(crate) fn take(&self, max_idle: Duration, now: Instant) -> Option<Box<Connection<B>>> {
         let mut idle = self.idle();
         loop {
             let newest = idle.last()?;
@@ -73,7 +74,7 @@ impl<B> Pool<B> {
     }
 
     /// Keeps a connection for the next exchange.
-    pub(crate) fn put(&self, mut connection: Connection<B>) {
+    pub(crate) fn put(&self, mut connection: Box<Connection<B>>) {
         if connection.is_closed() || !connection.is_kept() {
             return;
         }
@@ -102,7 +103,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Opens a connection. Every error is a proof that nothing was sent.
-    pub(crate) async fn connect(&self) -> Result<Connection<B>, UpstreamError> {
+    pub(crate) async fn connect(&self) -> Result<Box<Connection<B>>, UpstreamError> {
         let Ok(stream) = tokio::time::timeout(self.connect_timeout, self.open()).await else {
             return Err(UpstreamError::unsent(Fault::ConnectTimeout).because(format!(
                 "{} did not accept within {:?} (upstream.connect_timeout)",
@@ -111,6 +112,7 @@ where
         };
         Connection::open(stream?)
             .await
+            .map(Box::new)
             .map_err(|error| UpstreamError::unsent(Fault::Terminated).because(error))
     }
 
