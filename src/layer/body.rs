@@ -27,13 +27,12 @@ use crate::{
 /// How many frames of a live body wait for a slow client.
 const LIVE_FRAMES: usize = 16;
 
-pin_project! {
-    /// The body of a request on its way to the inner service.
-    #[derive(Debug)]
-    pub struct RequestBody<B> {
-        #[pin]
-        inner: Inbound<B>,
-    }
+/// The body of a request on its way to the inner service.
+///
+/// Boxed, since a request is copied a dozen times on its way through HTTP libraries.
+#[derive(Debug)]
+pub struct RequestBody<B> {
+    inner: Pin<Box<Inbound<B>>>,
 }
 
 pin_project! {
@@ -48,12 +47,13 @@ pin_project! {
 impl<B> RequestBody<B> {
     /// A body that is streamed and never looked at.
     pub(crate) fn passing(body: B) -> Self {
-        Self { inner: Inbound::Passing { body } }
+        Self { inner: Box::pin(Inbound::Passing { body }) }
     }
 
     pub(crate) fn whole(buffered: Buffered) -> Self {
         let Buffered { bytes, trailers, permit } = buffered;
-        Self { inner: Inbound::Whole { whole: Whole::new(bytes, trailers), permit } }
+        let whole = Whole::new(bytes, trailers);
+        Self { inner: Box::pin(Inbound::Whole { whole, permit }) }
     }
 }
 
@@ -66,24 +66,24 @@ where
     type Error = BoxError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.project().inner.project() {
+        match self.inner.as_mut().project() {
             InboundProj::Passing { body } => body.poll_frame(cx).map_err(Into::into),
             InboundProj::Whole { whole, .. } => Poll::Ready(whole.next().map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
+        match &*self.inner {
             Inbound::Passing { body } => body.is_end_stream(),
             Inbound::Whole { whole, .. } => whole.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
+        match &*self.inner {
             Inbound::Passing { body } => body.size_hint(),
             Inbound::Whole { whole, .. } => whole.size_hint(),
         }
