@@ -5,6 +5,7 @@
 
 mod effective;
 mod load;
+mod policy;
 mod raw;
 mod resolve;
 mod target;

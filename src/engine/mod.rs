@@ -26,13 +26,17 @@ pub mod decision;
 #[cfg(feature = "codec")]
 mod encode;
 pub mod facet;
+mod fence;
 pub mod fingerprint;
 pub mod hop;
 pub mod key;
 pub mod outcome;
 pub mod policy;
 pub mod problem;
+mod reason;
 pub mod reconcile;
 pub mod record;
 mod response;
+mod source;
+mod summary;
 mod wording;

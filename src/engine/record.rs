@@ -6,7 +6,12 @@ use arrayvec::ArrayString;
 use http::{HeaderMap, StatusCode};
 
 use super::fingerprint::Fingerprint;
-pub use super::response::StoredResponse;
+pub use super::{
+    fence::{Fence, Token},
+    reason::Reason,
+    response::StoredResponse,
+    summary::{State, Summary},
+};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,50 +76,6 @@ impl fmt::Display for StoreKey {
 impl fmt::Debug for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreKey({self})")
-    }
-}
-
-/// An owner's random 128-bit token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(pub [u8; 16]);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({:02x}{:02x}..)", self.0[0], self.0[1])
-    }
-}
-
-/// Who wrote a record, and which of his writes it is.
-///
-/// The token keeps an owner that was replaced from writing. The revision keeps
-/// an owner's own earlier write, delayed on its way, from undoing a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fence {
-    /// The owner.
-    pub token: Token,
-    /// Counts the owner's writes from 0.
-    pub revision: u32,
-}
-
-impl Fence {
-    /// The first write of an owner.
-    #[must_use]
-    pub const fn new(token: Token) -> Self {
-        Self { token, revision: 0 }
-    }
-
-    /// The same owner's next write.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self { token: self.token, revision: self.revision.saturating_add(1) }
-    }
-
-    /// Whether a write that expects `self` may replace a record fenced by
-    /// `current`: the same owner, at a revision no newer than the expected one.
-    /// Equality is allowed, so that a write whose reply was lost can be repeated.
-    #[must_use]
-    pub fn admits(self, current: Self) -> bool {
-        self.token == current.token && current.revision <= self.revision
     }
 }
 
@@ -189,55 +150,6 @@ pub struct Tombstone {
     pub completed: Timestamp,
 }
 
-/// What a listing shows of a record: everything but the response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// The state.
-    pub state: State,
-    /// Who wrote it.
-    pub fence: Fence,
-    /// When the key was claimed, became unknown, or was recorded.
-    pub since: Timestamp,
-    /// Why the outcome is unknown.
-    pub reason: Option<Reason>,
-    /// The owner's process, while there is one.
-    pub node: Option<Arc<str>>,
-}
-
-/// The states of a key that has a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// An owner may be talking to the backend.
-    Pending,
-    /// The outcome could not be learnt.
-    Unknown,
-    /// The response is recorded.
-    Done,
-    /// The response was recorded and is gone.
-    Expired,
-}
-
-impl Summary {
-    /// What a listing shows of `record`.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        let (state, since, reason, node) = match record {
-            Record::Pending(pending) => {
-                (State::Pending, pending.started, None, Some(Arc::clone(&pending.node)))
-            }
-            Record::Unknown(unknown) => (
-                State::Unknown,
-                unknown.since,
-                Some(unknown.reason),
-                Some(Arc::clone(&unknown.node)),
-            ),
-            Record::Done(done) => (State::Done, done.completed, None, None),
-            Record::Expired(tombstone) => (State::Expired, tombstone.completed, None, None),
-        };
-        Self { state, fence: record.fence(), since, reason, node }
-    }
-}
-
 /// A response as it was recorded.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -249,56 +161,6 @@ pub enum Recorded {
     Whole(StoredResponse),
     /// Only its status, because the body was longer than the policy records.
     StatusOnly(StatusCode),
-}
-
-/// Why an outcome is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The connection broke before a response began.
-    Reset,
-    /// No response in time.
-    Timeout,
-    /// The response broke off.
-    Truncated,
-    /// The upstream answered 502.
-    Gateway502,
-    /// The upstream answered 503.
-    Gateway503,
-    /// The upstream answered 504, or another status that the policy does not trust.
-    Gateway504,
-    /// The owner stopped without a word, or gave up while shutting down.
-    OwnerLost,
-    /// The store could not be told.
-    StoreLost,
-}
-
-impl Reason {
-    /// All reasons, in the order of their stored numbers.
-    pub const ALL: [Self; 8] = [
-        Self::Reset,
-        Self::Timeout,
-        Self::Truncated,
-        Self::Gateway502,
-        Self::Gateway503,
-        Self::Gateway504,
-        Self::OwnerLost,
-        Self::StoreLost,
-    ];
-
-    /// The name that clients, operators and metrics see.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Truncated => "truncated",
-            Self::Gateway502 => "gateway_502",
-            Self::Gateway503 => "gateway_503",
-            Self::Gateway504 => "gateway_504",
-            Self::OwnerLost => "owner_lost",
-            Self::StoreLost => "store_lost",
-        }
-    }
 }
 
 impl Record {

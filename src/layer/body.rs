@@ -6,23 +6,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
-use super::{
-    answer::Outcome,
-    budget::{Budget, Permit},
-    evidence::UpstreamError,
-};
-use crate::{
-    BoxError,
-    engine::problem::{Fault, Problem},
-    mutants::{Mutant, is_active},
-};
+use super::{answer::Outcome, budget::Permit, buffered::Buffered, evidence::UpstreamError};
+use crate::{BoxError, engine::problem::Fault};
 
 /// How many frames of a live body wait for a slow client.
 const LIVE_FRAMES: usize = 16;
@@ -212,7 +203,7 @@ where
 }
 
 /// Trailers, which few bodies have; a body should not move with room for them.
-type Trailers = Option<Box<HeaderMap>>;
+pub(super) type Trailers = Option<Box<HeaderMap>>;
 
 /// A body that is there, trailers included.
 #[derive(Debug)]
@@ -244,94 +235,5 @@ impl Whole {
         let mut hint = SizeHint::default();
         hint.set_lower(length);
         hint
-    }
-}
-
-/// A request body that was read whole.
-#[derive(Debug)]
-pub(crate) struct Buffered {
-    pub(crate) bytes: Bytes,
-    trailers: Trailers,
-    permit: Permit,
-}
-
-impl Buffered {
-    /// No body.
-    pub(crate) fn empty(budget: &Budget) -> Self {
-        Self { bytes: Bytes::new(), trailers: None, permit: budget.permit() }
-    }
-}
-
-/// Reads a request body whole, within the route's limit and the process's budget.
-/// A single frame is kept as it came.
-pub(crate) async fn read<B>(
-    mut body: Pin<&mut B>,
-    limit: usize,
-    budget: &Budget,
-) -> Result<Buffered, Problem>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let announced = body.size_hint().lower();
-    if announced > limit as u64 {
-        return Err(Problem::BodyTooLarge { limit });
-    }
-    let mut permit = budget.permit();
-    let mut gathered = Gathered::default();
-    let mut trailers = None;
-    while !body.is_end_stream()
-        && let Some(frame) = body.frame().await
-    {
-        if frame.is_err() && is_active(Mutant::AcceptHalfBody) {
-            break;
-        }
-        match frame.map_err(|error| fault(&*error.into()))?.into_data() {
-            Ok(data) => {
-                if gathered.len() + data.len() > limit {
-                    return Err(Problem::BodyTooLarge { limit });
-                }
-                permit.grow(data.len()).map_err(|_| Problem::Overloaded)?;
-                gathered.push(data);
-            }
-            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new).or(trailers),
-        }
-    }
-    Ok(Buffered { bytes: gathered.into_bytes(), trailers, permit })
-}
-
-/// Time-outs of a body arrive as [`std::io::ErrorKind::TimedOut`].
-fn fault(error: &(dyn std::error::Error + 'static)) -> Problem {
-    let timed_out = crate::chain(error)
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::TimedOut);
-    if timed_out { Problem::BodyTimeout } else { Problem::BodyIncomplete }
-}
-
-/// Frames put together; one frame is not copied.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    first: Option<Bytes>,
-    rest: BytesMut,
-}
-
-impl Gathered {
-    pub(crate) fn len(&self) -> usize {
-        self.first.as_ref().map_or(self.rest.len(), Bytes::len)
-    }
-
-    pub(crate) fn push(&mut self, data: Bytes) {
-        if self.len() == 0 {
-            self.first = Some(data);
-            return;
-        }
-        if let Some(first) = self.first.take() {
-            self.rest.extend_from_slice(&first);
-        }
-        self.rest.extend_from_slice(&data);
-    }
-
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.first.unwrap_or_else(|| self.rest.freeze())
     }
 }

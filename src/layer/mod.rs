@@ -16,6 +16,7 @@
 mod answer;
 mod body;
 mod budget;
+mod buffered;
 mod claim;
 mod dispatch;
 mod elsewhere;
@@ -30,6 +31,7 @@ mod reconcile;
 mod recording;
 mod reply;
 mod service;
+mod store_down;
 mod waiters;
 
 pub use answer::Outcome;

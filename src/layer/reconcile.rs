@@ -18,11 +18,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use tower::{Service, ServiceExt as _};
 
-use super::{
-    body::{Buffered, RequestBody},
-    exchange::Exchange,
-    gate::Gate,
-};
+use super::{body::RequestBody, buffered::Buffered, exchange::Exchange, gate::Gate};
 use crate::{
     BoxError,
     engine::{

@@ -15,7 +15,8 @@ use http_body_util::BodyExt as _;
 
 use super::{
     answer::{Stored, Voice},
-    body::{Frames, Gathered, ResponseBody},
+    body::{Frames, ResponseBody},
+    buffered::Gathered,
     claim::{Claim, End, Ending, Settled},
     dispatch::fail,
     evidence::UpstreamError,

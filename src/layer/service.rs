@@ -15,7 +15,8 @@ use tower::{Service, ServiceExt as _, util::Oneshot};
 
 use super::{
     answer::Voice,
-    body::{self, RequestBody, ResponseBody},
+    body::{RequestBody, ResponseBody},
+    buffered,
     exchange::{self, Exchange},
     gate::Gate,
 };
@@ -138,7 +139,7 @@ impl<S: Clone> IdempotencyService<S> {
             let limit = voice.policy.max_request_body;
             let read = {
                 let body = pin!(body);
-                body::read(body, limit, gate.budget()).await
+                buffered::read(body, limit, gate.budget()).await
             };
             let body = match read {
                 Ok(body) => body,

@@ -27,15 +27,15 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError,
-    RedisResult, Script, ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, RedisResult,
+    ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp,
 };
 use tokio::{
     runtime,
     time::{Instant, timeout},
 };
 
-use super::{RedisOptions, guard::Guard, verify};
+use super::{RedisOptions, guard::Guard, request::Request, verify};
 use crate::{
     mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
@@ -47,26 +47,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many commands may queue before their callers wait.
 const QUEUE: usize = 1024;
-
-/// What is done in one round trip.
-pub(super) enum Request<'a> {
-    Send(Commands<'a>),
-    /// Commands of which the first is an `EVALSHA` of the script, which is loaded when
-    /// the server does not know it.
-    Script(&'a Script, Commands<'a>),
-    /// The guard's look.
-    Look,
-    /// The operator's word about a loss.
-    Acknowledge,
-}
-
-/// What is sent as one piece.
-#[derive(Clone, Copy)]
-pub(super) enum Commands<'a> {
-    One(&'a Cmd),
-    /// Several commands, whose replies are an array.
-    Many(&'a Pipeline),
-}
 
 /// The way to one server.
 pub(super) struct Link {
@@ -291,46 +271,6 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-impl Request<'_> {
-    /// What seldom happens is boxed, so that the usual way needs little room.
-    async fn send(
-        &self,
-        guard: &Guard,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Value> {
-        match self {
-            Self::Send(commands) => commands.send(connection).await,
-            Self::Script(script, commands) => match commands.send(connection).await {
-                Err(error)
-                    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-                        && !is_active(Mutant::ForgetScripts) =>
-                {
-                    Box::pin(script.load_async(connection)).await?;
-                    Box::pin(commands.send(connection)).await
-                }
-                result => result,
-            },
-            Self::Look => Box::pin(guard.look(connection)).await.map(|()| Value::Nil),
-            Self::Acknowledge => Box::pin(guard.acknowledge(connection)).await.map(|()| Value::Nil),
-        }
-    }
-}
-
-impl Commands<'_> {
-    /// By the connection's own methods: those of `redis::Cmd` and `redis::Pipeline` take a box
-    /// for each call, and copy the replies.
-    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        let reply = match self {
-            Self::One(command) => connection.send_packed_command(command).await?,
-            Self::Many(commands) => {
-                let replies = connection.send_packed_commands(commands, 0, commands.len()).await?;
-                Value::Array(replies)
-            }
-        };
-        reply.extract_error()
     }
 }
 

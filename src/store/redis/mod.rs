@@ -25,11 +25,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, IntoConnectionInfo, Pipeline, Script, Value};
 
+pub use self::options::RedisOptions;
 use self::{
-    link::{Commands, Link, Request},
+    link::Link,
+    request::{Commands, Request},
     wire::{Name, bulk, call, milliseconds, pipeline, read, replies, unexpected},
 };
-use super::{Claimed, Cursor, Durability, Page, Store, StoreError, StoreErrorKind, Write};
+use super::{Claimed, Cursor, Page, Store, StoreError, StoreErrorKind, Write};
 use crate::engine::{
     codec::{self, CodecError},
     policy::Keep,
@@ -39,14 +41,13 @@ use crate::mutants::{Mutant, is_active};
 
 mod guard;
 mod link;
+mod listing;
 mod marker;
+mod options;
+mod request;
 mod scripts;
 mod verify;
 mod wire;
-
-/// How many times one page of a listing asks the server, whose database may hold
-/// mostly other things.
-const SCANS: usize = 16;
 
 /// How often a claim is made anew when others write between its two reads, and let
 /// go of the key.
@@ -57,40 +58,6 @@ const LOOKS: usize = 5;
 pub struct RedisStore {
     link: Link,
     options: RedisOptions,
-}
-
-/// How to deal with a Redis server.
-///
-/// # Defaults
-/// A reply within 2 seconds, a connection within 1 second, no eviction, what the server
-/// acknowledges by itself, an alarm and no refusals after a loss of data.
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// How long to wait for a reply. An operation is repeated once, so it takes
-    /// twice as long at the most.
-    pub reply_timeout: Duration,
-    /// How long to wait for a connection.
-    pub connect_timeout: Duration,
-    /// Whether the server may throw records away when its memory is full. A
-    /// request whose claim was thrown away can run twice.
-    pub allow_eviction: bool,
-    /// What the server has to have done before a write counts.
-    pub durability: Durability,
-    /// Whether claims are refused after the server lost its data, until an operator
-    /// [acknowledges](Store::acknowledge_loss) it. Costs Redis one more read a claim.
-    pub refuse_after_loss: bool,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            reply_timeout: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(1),
-            allow_eviction: false,
-            durability: Durability::Acknowledged,
-            refuse_after_loss: false,
-        }
-    }
 }
 
 impl RedisStore {
@@ -314,20 +281,7 @@ impl Store for RedisStore {
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        let mut page = Page { records: Vec::new(), next: cursor };
-        for _ in 0..SCANS {
-            let mut command = redis::cmd("SCAN");
-            command.arg(page.next.as_ref().map_or("0", |cursor| &cursor.0));
-            command.arg("MATCH").arg("oncegate:{*}").arg("COUNT").arg(limit.clamp(1, 1000));
-            let reply = self.link.run("scan", Request::Send(Commands::One(&command))).await?;
-            let (next, names): (String, Vec<Vec<u8>>) = read(reply, "scan")?;
-            page.next = (next != "0").then_some(Cursor(next));
-            self.summaries(&names, &mut page).await?;
-            if page.next.is_none() || page.records.len() >= limit {
-                break;
-            }
-        }
-        Ok(page)
+        self.page(cursor, limit).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -341,28 +295,5 @@ impl Store for RedisStore {
 
     async fn acknowledge_loss(&self) -> Result<(), StoreError> {
         self.link.run("acknowledge", Request::Acknowledge).await.map(drop)
-    }
-}
-
-impl RedisStore {
-    /// Reads the heads of `names`, those that are still there.
-    async fn summaries(&self, names: &[Vec<u8>], page: &mut Page) -> Result<(), StoreError> {
-        let keys: Vec<StoreKey> = names.iter().filter_map(|name| Name::parse(name)).collect();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let mut pipeline = Pipeline::with_capacity(2 * keys.len());
-        for key in &keys {
-            let name = Name::of(key);
-            pipeline.cmd("GET").arg(name.head()).cmd("EXISTS").arg(name.response());
-        }
-        let reply = self.link.run("scan", Request::Send(Commands::Many(&pipeline))).await?;
-        let rows: Vec<(Option<Vec<u8>>, bool)> = read(reply, "scan")?;
-        for (key, (head, response_is_there)) in keys.into_iter().zip(rows) {
-            if let Some(head) = head {
-                page.records.push((key, codec::decode_summary(&head, response_is_there)?));
-            }
-        }
-        Ok(())
     }
 }

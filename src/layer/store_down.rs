@@ -1,0 +1,74 @@
+//! What becomes of a keyed request when the store does not answer.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower::{Service, ServiceExt as _};
+
+use super::{
+    answer::Outcome,
+    body::{RequestBody, ResponseBody},
+    claim,
+    evidence::UpstreamError,
+    exchange::Exchange,
+    reply::Reply,
+    waiters::{Lead, View},
+};
+use crate::{
+    BoxError,
+    engine::{policy::OnStoreDown, problem::Problem, record::Fence},
+    store::{StoreError, StoreErrorKind},
+};
+
+impl<S> Exchange<S> {
+    /// The store did not answer. Its reply may be lost and the claim there, so it
+    /// is taken back as soon as the store can be reached.
+    pub(super) async fn not_claimed<B, R>(
+        self: Box<Self>,
+        lead: Lead,
+        fence: Fence,
+        error: StoreError,
+        mut reply: Reply<S, R>,
+    ) where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
+        let gate = self.gate.clone();
+        let (key, lease) = (self.key, self.voice.policy.lease);
+        lead.finish(View::StoreDown(error.kind()));
+        let answer = self.store_down(error.kind()).await;
+        reply.answer(answer);
+        claim::take_back(&gate, &key, fence, lease).await;
+    }
+
+    /// What a request gets when the store does not answer. After a loss of data nothing
+    /// passes: who asked for refusals until somebody has looked means just this.
+    pub(super) async fn store_down<B, R>(
+        self: Box<Self>,
+        kind: StoreErrorKind,
+    ) -> Response<ResponseBody<R>>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        let Self { voice, inner, head, body, .. } = *self;
+        match voice.policy.on_store_down {
+            OnStoreDown::Pass if kind != StoreErrorKind::DataLost => {
+                let request = Request::from_parts(head, RequestBody::whole(body));
+                match inner.oneshot(request).await {
+                    Ok(response) => voice.hand_on(response, Outcome::Bypassed),
+                    Err(error) => {
+                        let (_, fault) = UpstreamError::read(&*error.into());
+                        voice.refuse(Problem::UpstreamFailed(fault))
+                    }
+                }
+            }
+            OnStoreDown::Refuse | OnStoreDown::Pass => voice.refuse(Problem::StoreUnavailable),
+        }
+    }
+}
