@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{UpstreamError, engine::problem::Fault};
 
+/// A connection, and where it goes when its exchange is over.
+pub(super) type Homing<B> = (Arc<Pool<B>>, Box<Connection<B>>);
+
 /// The body of an upstream's response.
 ///
 /// Its errors are [`UpstreamError`]s: broken off, or not complete in time.
@@ -24,7 +27,7 @@ use crate::{UpstreamError, engine::problem::Fault};
 pub(crate) struct UpstreamBody<B> {
     incoming: Incoming,
     /// `None` once given back.
-    home: Option<(Arc<Pool<B>>, Box<Connection<B>>)>,
+    home: Option<Homing<B>>,
     pause: Pause,
     _slot: Option<Slot>,
 }
@@ -32,7 +35,7 @@ pub(crate) struct UpstreamBody<B> {
 impl<B> UpstreamBody<B> {
     pub(super) fn new(
         incoming: Incoming,
-        home: (Arc<Pool<B>>, Box<Connection<B>>),
+        home: Homing<B>,
         pause: Pause,
         slot: Option<Slot>,
     ) -> Self {

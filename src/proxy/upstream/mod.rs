@@ -30,6 +30,7 @@ use metrics::Histogram;
 use tokio::time::Instant;
 use tower::Service;
 
+use body::Homing;
 pub(crate) use body::UpstreamBody;
 use connection::Connection;
 use pool::Pool;
@@ -199,7 +200,7 @@ where
         &self,
         max_idle: Duration,
         now: Instant,
-    ) -> Result<(Arc<Pool<B>>, Box<Connection<B>>), UpstreamError> {
+    ) -> Result<Homing<B>, UpstreamError> {
         let first = match self.pools.len() {
             1 => 0,
             len => self.next.fetch_add(1, Ordering::Relaxed) % len,
