@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `meta` | `"format"` | [`FORMAT`] |
 //! | `meta` | `"journal"` | the last frame of the journal that the tables hold (absent: 0) |
-//! | those of the [index](super::index) | half of the store key | when the record expires, when its response does |
+//! | those of the [index] | half of the store key | when the record expires, when its response does |
 //! | `records` | (when it expires, half) | the other half, head |
 //! | `responses` | (when it expires, half) | when the record expires, the other half, head, response |
 //!

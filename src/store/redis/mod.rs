@@ -16,8 +16,8 @@
 //! the fence of its head, and a claim that read two owners' values reads again. A
 //! transaction would double what the claim costs Redis.
 //!
-//! With [`Durability::Replicated`] a `WAIT` follows in the same piece. Redis expires
-//! keys by its own wall clock.
+//! With [`Durability::Replicated`](super::Durability::Replicated) a `WAIT` follows in
+//! the same piece. Redis expires keys by its own wall clock.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ pub struct RedisOptions {
     /// What the server has to have done before a write counts.
     pub durability: Durability,
     /// Whether claims are refused after the server lost its data, until an operator
-    /// [acknowledges](Store::acknowledge_loss) it. Costs Redis one more read a claim.
+    /// [acknowledges](crate::store::Store::acknowledge_loss) it. Costs Redis one more read a claim.
     pub refuse_after_loss: bool,
 }
 
