@@ -1,6 +1,6 @@
 //! Which requests go where, under which policy.
 
-use std::sync::Arc;
+use std::{future, sync::Arc};
 
 use http::{Request, Response, header::HOST};
 use hyper::body::Incoming;
@@ -52,7 +52,6 @@ enum Way {
 enum Serving {
     Passing(Answering<Outgoing>),
     Managed(Managed<UpstreamBody<Outgoing>, UpstreamError>),
-    Refused(Box<Response<ServedBody>>),
 }
 
 impl Routes {
@@ -114,7 +113,9 @@ impl Route {
         let serving = match &self.way {
             Way::Gated(service) => match service.look(&request) {
                 Look::Pass => pass(&service.inner, request, inbound, since),
-                Look::Refuse(problem) => Serving::Refused(Box::new(service.refuse(problem))),
+                Look::Refuse(problem) => {
+                    Serving::Managed(Box::pin(future::ready(Ok(service.refuse(problem)))))
+                }
                 Look::Manage(found) => {
                     Serving::Managed(service.manage(request.map(inbound), found))
                 }
@@ -127,7 +128,6 @@ impl Route {
                     response.await.map(|response| response.map(ResponseBody::passing))
                 }
                 Serving::Managed(answer) => answer.await,
-                Serving::Refused(answer) => Ok(*answer),
             };
             let response = served.unwrap_or_else(|error: UpstreamError| {
                 tracing::warn!(%error, "an exchange without a key failed");

@@ -84,6 +84,7 @@ impl<B> Upstream<B> {
 }
 
 type Answer<B> = Result<Response<UpstreamBody<B>>, UpstreamError>;
+
 /// An answer that is waited for.
 pub(crate) type Answering<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
 
