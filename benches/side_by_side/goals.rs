@@ -47,6 +47,12 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
             "x",
         ),
         at_most(
+            "the same, but nginx keeps the files of its cache open",
+            cpu(rows::CACHED, rows::CACHE_OPEN),
+            0.75,
+            "x",
+        ),
+        at_most(
             "first request, Redis: CPU / nginx pass-through",
             cpu(rows::FIRST_REDIS, rows::PASS),
             2.2,

@@ -2,7 +2,7 @@
 
 use crate::{
     load::Keys,
-    servers::{Store, Subject, Threads},
+    servers::{OpenFiles, Store, Subject, Threads},
 };
 
 /// Connections of the load, as many as wrk is often given.
@@ -50,6 +50,7 @@ pub(crate) const BACKEND: &str = "backend";
 pub(crate) const PASS: &str = "nginx-pass";
 pub(crate) const PASS_WORKERS: &str = "nginx-workers";
 pub(crate) const CACHE: &str = "nginx-cache";
+pub(crate) const CACHE_OPEN: &str = "nginx-cache-open";
 pub(crate) const UNKEYED: &str = "gate-unkeyed";
 pub(crate) const UNKEYED_THREADS: &str = "gate-unkeyed-threads";
 pub(crate) const CACHED: &str = "gate-cached";
@@ -63,13 +64,15 @@ pub(crate) fn all(cores: usize) -> Vec<Row> {
     use Work::{First, Replay, Unkeyed};
     let gate = |store, cache| Subject::Gate { store, cache, threads: Threads::PerCore };
     let single = |store| Subject::Gate { store, cache: true, threads: Threads::One };
+    let cache = Subject::NginxCache;
     let rival = |redis| Subject::IdempotentProxy { redis };
     let row = |id, label, subject, work| Row { id, label, subject, work, connections: CONNECTIONS };
     let few = |row| Row { connections: FEW, ..row };
     let mut rows = vec![
         row(BACKEND, "no proxy: the backend alone", Subject::Backend, Unkeyed),
         row(PASS, "nginx, pass-through, 1 worker", Subject::Nginx { workers: 1 }, Unkeyed),
-        row(CACHE, "nginx, answer from its cache", Subject::NginxCache, Replay),
+        row(CACHE, "nginx, answer from its cache", cache(OpenFiles::ForEach), Replay),
+        row(CACHE_OPEN, "nginx, from its cache of open files", cache(OpenFiles::Kept), Replay),
         row(UNKEYED, "oncegate, no key, 1 thread", single(Store::Memory), Unkeyed),
         row(CACHED, "oncegate, replay from its cache, 1 thread", single(Store::Redis), Replay),
         row("gate-replay-redis", "oncegate, replay from Redis", gate(Store::Redis, false), Replay),

@@ -16,7 +16,10 @@ pub(crate) mod nginx;
 pub(crate) mod redis;
 mod varnish;
 
-pub(crate) use self::gate::{Store, Threads};
+pub(crate) use self::{
+    gate::{Store, Threads},
+    nginx::OpenFiles,
+};
 
 /// A server that runs before the backend.
 pub(crate) struct Server {
@@ -37,7 +40,7 @@ pub(crate) enum Subject {
     Nginx {
         workers: usize,
     },
-    NginxCache,
+    NginxCache(OpenFiles),
     Haproxy,
     Varnish,
     VarnishCache,
@@ -58,7 +61,7 @@ impl Subject {
         match self {
             Self::Backend => nginx::backend(),
             Self::Nginx { workers } => nginx::pass(backend, workers),
-            Self::NginxCache => nginx::cache(backend),
+            Self::NginxCache(files) => nginx::cache(backend, files),
             Self::Haproxy => haproxy::start(backend),
             Self::Varnish => varnish::start(backend, varnish::PASS),
             Self::VarnishCache => varnish::start(backend, varnish::CACHE),
@@ -76,7 +79,7 @@ impl Subject {
     /// What is missing on this machine, with the command that installs it.
     pub(crate) fn missing(self) -> Option<String> {
         let own = match self {
-            Self::Backend | Self::Nginx { .. } | Self::NginxCache => program("nginx", "nginx"),
+            Self::Backend | Self::Nginx { .. } | Self::NginxCache(_) => program("nginx", "nginx"),
             Self::Haproxy => program("haproxy", "haproxy"),
             Self::Varnish | Self::VarnishCache => program("varnishd", "varnish"),
             Self::Gate { .. } => None,
