@@ -47,7 +47,7 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
             "x",
         ),
         at_most(
-            "the same, but nginx keeps the files of its cache open",
+            "replay from the cache, 1 thread: CPU / nginx with its files kept open, 1 worker",
             cpu(rows::CACHED, rows::CACHE_OPEN),
             0.75,
             "x",

@@ -1,5 +1,6 @@
 //! What is compared, and how each is started. Every server gets what its manual
-//! recommends for speed: keep-alive to the backend, no access log.
+//! recommends for speed: keep-alive to the backend, no access log. nginx's cache is there
+//! twice, as it comes and with its files kept open.
 
 use std::{net::SocketAddr, rc::Rc};
 
