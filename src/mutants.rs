@@ -81,11 +81,15 @@ pub enum Mutant {
     ForgetReadAhead,
     /// A damaged filter of the embedded store's index says which keys there are.
     TrustFilters,
+    /// The embedded store's tables lead to responses that were not forced to the disk.
+    CommitBeforeResponses,
+    /// The room of expired responses is written again while somebody reads them.
+    ReuseWhileRead,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -123,6 +127,8 @@ impl Mutant {
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,
         Self::TrustFilters,
+        Self::CommitBeforeResponses,
+        Self::ReuseWhileRead,
     ];
 }
 

@@ -31,8 +31,9 @@ fn open(folder: &Path) -> EmbeddedStore {
 
 fn in_memory(clock: Arc<Simulated>) -> EmbeddedStore {
     let journal = [InMemoryBackend::new(), InMemoryBackend::new()];
+    let (tables, responses) = (InMemoryBackend::new(), InMemoryBackend::new());
     let options = EmbeddedOptions::default();
-    EmbeddedStore::with_backends(InMemoryBackend::new(), journal, clock, options).unwrap()
+    EmbeddedStore::with_backends(tables, responses, journal, clock, options).unwrap()
 }
 
 /// A store whose files are all on one disk.
@@ -41,8 +42,8 @@ fn on(disk: &Disk) -> EmbeddedStore {
 }
 
 fn with(disk: &Disk, options: EmbeddedOptions) -> EmbeddedStore {
-    let journal = [disk.file(), disk.file()];
-    EmbeddedStore::with_backends(disk.file(), journal, Arc::new(System), options).unwrap()
+    let (journal, clock) = ([disk.file(), disk.file()], Arc::new(System));
+    EmbeddedStore::with_backends(disk.file(), disk.file(), journal, clock, options).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +133,7 @@ fn what_is_no_data_folder_is_refused_in_one_clear_line() {
 fn another_format_is_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    for format in [1, 4, 6] {
+    for format in [1, 5, 7] {
         let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
         let meta = redb::TableDefinition::<&str, u64>::new("meta");

@@ -31,8 +31,8 @@ const SECTOR: usize = 512;
 #[derive(Clone, Debug)]
 struct Disk(Arc<Mutex<Platter>>, usize);
 
-/// The tables, and the two files of the journal.
-const FILES: usize = 3;
+/// The tables, the two files of the journal, and the responses.
+const FILES: usize = 4;
 
 /// What is on the disk, by file.
 type Content = [Vec<u8>; FILES];
@@ -232,9 +232,9 @@ async fn work(store: &EmbeddedStore, acknowledged: &mut Acknowledged) -> Result<
 }
 
 fn open(disk: &Disk) -> Result<EmbeddedStore, StoreError> {
-    let journal = [disk.file(1), disk.file(2)];
+    let (journal, options) = ([disk.file(1), disk.file(2)], EmbeddedOptions::default());
     let clock = Arc::new(Hasty(AtomicU64::new(0)));
-    EmbeddedStore::with_backends(disk.file(0), journal, clock, EmbeddedOptions::default())
+    EmbeddedStore::with_backends(disk.file(0), disk.file(3), journal, clock, options)
 }
 
 /// Row 15 of the faults.

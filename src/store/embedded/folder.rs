@@ -53,6 +53,11 @@ pub(super) fn journal(file: &Path) -> io::Result<File> {
     Ok(Box::new(FileBackend::new(open(file)?).map_err(io::Error::other)?))
 }
 
+/// Opens the file of the responses, and creates it if need be.
+pub(super) fn responses(file: &Path) -> io::Result<File> {
+    Ok(Box::new(Paced::new(FileBackend::new(open(file)?).map_err(io::Error::other)?)))
+}
+
 /// Opens the file of the tables, and creates it if need be.
 pub(super) fn tables(file: &Path) -> Result<Paced<FileBackend>, DatabaseError> {
     let file = open(file).map_err(|error| DatabaseError::Storage(error.into()))?;

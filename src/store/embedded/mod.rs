@@ -1,6 +1,7 @@
 //! Records in files of this machine: durable, for one process.
 //!
-//! A data folder holds a redb database, the tables, and two files of a journal.
+//! A data folder holds a redb database, the tables, a file of responses, and two files of a
+//! journal.
 //!
 //! 1. One thread, the [committer], decides all writes, makes one [frame](journal) of
 //!    what has queued up, and answers when the frame was forced to the disk: one
@@ -13,6 +14,7 @@
 //! Reads look into memory first, then into the tables as they were committed last.
 
 use std::{
+    io,
     path::Path,
     sync::{
         Arc,
@@ -28,14 +30,13 @@ use tokio::sync::oneshot;
 use self::{
     committer::Committer,
     folder::not_opened,
-    index::Index,
     job::{Job, Reply},
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
     recent::Shared,
     row::Changes,
-    tables::{Broken, Reader, unavailable},
+    tables::{Broken, Layout, Reader, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
 use crate::{
@@ -54,6 +55,7 @@ mod operations;
 mod options;
 mod paced;
 mod recent;
+mod responses;
 mod row;
 mod shelf;
 mod tables;
@@ -62,6 +64,9 @@ pub use options::EmbeddedOptions;
 
 /// The database in the data folder.
 const FILE: &str = "records.redb";
+
+/// The file of responses beside it.
+const RESPONSES: &str = "responses";
 
 /// The files of the journal beside it.
 const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
@@ -115,22 +120,25 @@ impl EmbeddedStore {
             .set_cache_size(options.page_cache)
             .create_with_backend(tables)
             .map_err(|error| not_opened(&file, error))?;
-        let open = |name: &str| folder::journal(&path.join(name));
-        let journal = open(JOURNAL[0]).and_then(|first| Ok([first, open(JOURNAL[1])?]));
-        let journal =
-            journal.map_err(|error| unavailable(&what("cannot open a file in"), error))?;
+        let files = || {
+            let [first, second] = JOURNAL.map(|name| folder::journal(&path.join(name)));
+            Ok((folder::responses(&path.join(RESPONSES))?, [first?, second?]))
+        };
+        let (responses, journal) = files()
+            .map_err(|error: io::Error| unavailable(&what("cannot open a file in"), error))?;
         // The names of new files last only when their folder has been written too.
         folder::sync(path).map_err(|error| unavailable(&what("cannot write"), error))?;
-        Self::start(database, journal, &file.display().to_string(), ambient)
+        Self::start(database, responses, journal, &file.display().to_string(), ambient)
     }
 
     /// A store over any storage that redb can use, for instance one of a test that
-    /// cuts the power: for the tables, and for the two files of the journal. Blocks.
+    /// cuts the power: for the tables, the responses, and the two files of the journal. Blocks.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn with_backends(
         tables: impl StorageBackend,
+        responses: impl StorageBackend,
         journal: [impl StorageBackend; 2],
         ambient: Arc<dyn Ambient>,
         options: EmbeddedOptions,
@@ -140,7 +148,8 @@ impl EmbeddedStore {
             .create_with_backend(Paced::new(tables))
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
-        Self::start(database, journal, "a custom backend", ambient)
+        let responses = Box::new(Paced::new(responses));
+        Self::start(database, responses, journal, "a custom backend", ambient)
     }
 
     /// How many times the journal was forced to the disk since the store was opened.
@@ -161,7 +170,8 @@ impl EmbeddedStore {
 
     fn start(
         database: Database,
-        files: [File; 2],
+        responses: File,
+        journal: [File; 2],
         name: &str,
         ambient: Arc<dyn Ambient>,
     ) -> Result<Self, StoreError> {
@@ -177,10 +187,11 @@ impl EmbeddedStore {
                 ),
             ));
         }
-        let mut index = Index::open(&database).map_err(unreadable)?;
-        let before = Reader::open(&database, &index).map_err(unreadable)?;
-        let last = catch_up(&database, &mut index, &files, moved, name, &*ambient)?;
-        let tables = Reader::open(&database, &index).map_err(unreadable)?;
+        let layout = Layout::open(&database, responses).map_err(unreadable)?;
+        let mut layout = layout.ok_or_else(|| damaged("the file of responses", name, MISSING))?;
+        let before = Reader::open(&database, &mut layout).map_err(unreadable)?;
+        let last = catch_up(&database, &mut layout, &journal, moved, name, &*ambient)?;
+        let tables = Reader::open(&database, &mut layout).map_err(unreadable)?;
         // With nobody to read them, redb would free the pages of before at once, and leave
         // in memory what it notes about that. Every look for a page that is not in memory
         // would then search this, until the next transaction.
@@ -191,11 +202,11 @@ impl EmbeddedStore {
         let committer = Committer {
             shared: Arc::clone(&shared),
             jobs: queue,
-            journal: Journal::new(files, last),
+            journal: Journal::new(journal, last),
             moves,
             since: None,
         };
-        let mover = Mover { shared: Arc::clone(&shared), moves: moving, index };
+        let mover = Mover { shared: Arc::clone(&shared), moves: moving, layout };
         let threads = [
             spawn("oncegate-commit", || committer.run())?,
             spawn("oncegate-tables", || mover.run())?,
@@ -218,25 +229,20 @@ impl EmbeddedStore {
 /// number of its last frame.
 fn catch_up(
     database: &Database,
-    index: &mut Index,
+    layout: &mut Layout,
     files: &[File; 2],
     moved: u64,
     name: &str,
     ambient: &dyn Ambient,
 ) -> Result<u64, StoreError> {
-    let damaged = |what| {
-        StoreError::new(
-            StoreErrorKind::Corrupt,
-            format!("store.url: the journal beside {name} {what}"),
-        )
-    };
+    let damaged = |how| damaged("the journal", name, how);
     if moved == 0 {
         journal::create(files)
             .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?;
     }
     let frames = journal::read(files, moved)
         .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?
-        .ok_or_else(|| damaged("does not belong to it"))?;
+        .ok_or_else(|| damaged(MISSING))?;
     let Some(last) = frames.last().map(|frame| frame.number) else { return Ok(moved) };
     if is_active(Mutant::ForgetJournal) {
         return Ok(last);
@@ -246,9 +252,15 @@ fn catch_up(
         row::decode_into(frame.changes, &mut changes).ok_or_else(|| damaged("is damaged"))?;
     }
     tracing::info!(records = changes.len(), "the last run's journal is moved into the tables");
-    shelf::store(database, index, &changes, last, ambient.now(), 0)
+    shelf::store(database, layout, &changes, last, ambient.now(), 0)
         .map_err(|error| unavailable(&format!("store.url: cannot write {name}"), error))?;
     Ok(last)
+}
+
+const MISSING: &str = "does not belong to it";
+
+fn damaged(file: &str, name: &str, how: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, format!("store.url: {file} beside {name} {how}"))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {

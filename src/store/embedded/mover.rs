@@ -17,11 +17,10 @@ use std::{
 };
 
 use super::{
-    index::Index,
     recent::Shared,
     row::Changes,
     shelf,
-    tables::{Broken, Reader},
+    tables::{Broken, Layout, Reader},
 };
 
 /// The most expired entries that one step removes.
@@ -45,7 +44,7 @@ pub(super) struct Move {
 pub(super) struct Mover {
     pub(super) shared: Arc<Shared>,
     pub(super) moves: Receiver<Move>,
-    pub(super) index: Index,
+    pub(super) layout: Layout,
 }
 
 impl Mover {
@@ -77,9 +76,9 @@ impl Mover {
         let (begun, now) = (Instant::now(), self.shared.ambient.now());
         if let Some(Move { changes, last }) = work {
             let sweep = SWEEP + 2 * changes.len();
-            let (database, index) = (&self.shared.database, &mut self.index);
-            let swept = shelf::store(database, index, &changes, last, now, sweep)?;
-            let tables = Arc::new(Reader::open(database, index)?);
+            let (database, layout) = (&self.shared.database, &mut self.layout);
+            let swept = shelf::store(database, layout, &changes, last, now, sweep)?;
+            let tables = Arc::new(Reader::open(database, layout)?);
             let mut recent = self.shared.recent_mut();
             let moved = (recent.moving.take(), mem::replace(&mut recent.tables, tables));
             recent.moved += 1;
@@ -93,12 +92,12 @@ impl Mover {
             return Ok(IDLE);
         }
         drop(tables);
-        let (database, index) = (&self.shared.database, &mut self.index);
-        if shelf::sweep(database, index, now, SWEEP, SWEEP_TIME)? == 0 {
+        let (database, layout) = (&self.shared.database, &mut self.layout);
+        if shelf::sweep(database, layout, now, SWEEP, SWEEP_TIME)? == 0 {
             return Ok(IDLE);
         }
         // The pages that were left can be used again when nobody looks at them any more.
-        let tables = Arc::new(Reader::open(database, index)?);
+        let tables = Arc::new(Reader::open(database, layout)?);
         let before = mem::replace(&mut self.shared.recent_mut().tables, tables);
         drop(before);
         // Half of the time is left to others.

@@ -1,4 +1,4 @@
-//! A record as this store keeps it, and as bytes of the journal.
+//! A record as this store keeps it, and as bytes of the journal and of the file of responses.
 //!
 //! | bytes of a change | what |
 //! |---|---|
@@ -55,11 +55,6 @@ impl Row {
         Self { until, response_until, head, response }
     }
 
-    /// When it is the next to lose something, which is where it lies in the tables.
-    pub(super) fn place(&self) -> u64 {
-        if self.response.is_some() { self.response_until } else { self.until }
-    }
-
     /// The record as it is at `now`.
     pub(super) fn record(&self, now: Timestamp) -> Decoded<Option<Record>> {
         if now.0 >= self.until {
@@ -92,42 +87,66 @@ impl Row {
 pub(super) fn encode(changes: &Changes) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, row) in changes {
-        out.put_slice(key.as_bytes());
-        let Some(row) = row else {
-            out.put_u8(REMOVED);
-            continue;
-        };
-        out.put_u8(if row.response.is_some() { ANSWERED } else { BARE });
-        out.put_u64(row.until);
-        out.put_u64(row.response_until);
-        for part in std::iter::once(&row.head).chain(&row.response) {
-            out.put_u32(u32::try_from(part.len()).expect("responses are limited far below 4 GiB"));
-            out.put_slice(part);
-        }
+        put(&mut out, key, row.as_deref());
     }
     out
+}
+
+/// Writes one change.
+pub(super) fn put(out: &mut Vec<u8>, key: &StoreKey, row: Option<&Row>) {
+    out.put_slice(key.as_bytes());
+    let Some(row) = row else {
+        out.put_u8(REMOVED);
+        return;
+    };
+    out.put_u8(if row.response.is_some() { ANSWERED } else { BARE });
+    out.put_u64(row.until);
+    out.put_u64(row.response_until);
+    for part in std::iter::once(&row.head).chain(&row.response) {
+        out.put_u32(u32::try_from(part.len()).expect("responses are limited far below 4 GiB"));
+        out.put_slice(part);
+    }
 }
 
 /// Reads changes, over those that `changes` holds. `None`: these bytes are no changes.
 pub(super) fn decode_into(mut bytes: Bytes, changes: &mut Changes) -> Option<()> {
     while bytes.has_remaining() {
-        let mut key = [0; 32];
-        bytes.try_copy_to_slice(&mut key).ok()?;
-        let kind = bytes.try_get_u8().ok()?;
-        let row = match kind {
-            REMOVED => None,
-            BARE | ANSWERED => {
-                let until = bytes.try_get_u64().ok()?;
-                let response_until = bytes.try_get_u64().ok()?;
-                let head = part(&mut bytes)?;
-                let response = if kind == ANSWERED { Some(part(&mut bytes)?) } else { None };
-                Some(Arc::new(Row { until, response_until, head, response }))
-            }
-            3.. => return None,
-        };
-        changes.insert(StoreKey::from_bytes(key), row);
+        let (key, row) = take(&mut bytes)?;
+        changes.insert(key, row.map(Arc::new));
     }
     Some(())
+}
+
+/// Takes one change off the front. `None`: these bytes are no change.
+pub(super) fn take(bytes: &mut Bytes) -> Option<(StoreKey, Option<Row>)> {
+    let (key, kind, mut row) = front(bytes)?;
+    if kind == ANSWERED {
+        row.as_mut()?.response = Some(part(bytes)?);
+    }
+    Some((key, row))
+}
+
+/// Takes the row of a change without its response. `None`: it does not reach so far.
+pub(super) fn take_bare(bytes: &mut Bytes) -> Option<(StoreKey, Row)> {
+    let (key, _, row) = front(bytes)?;
+    Some((key, row?))
+}
+
+/// Takes everything up to the response.
+fn front(bytes: &mut Bytes) -> Option<(StoreKey, u8, Option<Row>)> {
+    let mut key = [0; 32];
+    bytes.try_copy_to_slice(&mut key).ok()?;
+    let kind = bytes.try_get_u8().ok()?;
+    let row = match kind {
+        REMOVED => None,
+        BARE | ANSWERED => {
+            let until = bytes.try_get_u64().ok()?;
+            let response_until = bytes.try_get_u64().ok()?;
+            Some(Row { until, response_until, head: part(bytes)?, response: None })
+        }
+        3.. => return None,
+    };
+    Some((StoreKey::from_bytes(key), kind, row))
 }
 
 fn part(bytes: &mut Bytes) -> Option<Bytes> {

@@ -5,37 +5,38 @@ use std::time::{Duration, Instant};
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 
 use super::{
-    index::{Index, Times, Writing},
-    row::{Changes, Row},
-    tables::{Broken, Head, META, RECORDS, RESPONSES, Response, Timed, broken, halves, lost},
+    index::{Index, Place, Writing},
+    responses::{Responses, Spot},
+    row::Changes,
+    tables::{Broken, Head, Layout, META, RECORDS, Timed, broken, halves, lost},
 };
 use crate::engine::record::Timestamp;
 
 /// The tables within one write transaction.
 struct Shelf<'t> {
     index: Writing<'t>,
+    responses: &'t mut Responses,
     records: Table<'t, Timed, Head>,
-    responses: Table<'t, Timed, Response>,
 }
 
 /// Puts `changes`, which reach up to frame `last` of the journal, into the tables, and
 /// removes up to `sweep` of what has expired at `now`. Returns how many were removed.
 pub(super) fn store(
     database: &Database,
-    index: &mut Index,
+    layout: &mut Layout,
     changes: &Changes,
     last: u64,
     now: Timestamp,
     sweep: usize,
 ) -> Result<usize, Broken> {
     let transaction = begin(database)?;
-    let mut shelf = Shelf::open(&transaction, index)?;
-    shelf.put(changes)?;
+    let mut shelf = Shelf::open(&transaction, layout)?;
+    shelf.put(changes, now)?;
     let swept = shelf.sweep(now, sweep, None)?;
     let next = shelf.close(&transaction)?;
     transaction.open_table(META).map_err(broken)?.insert("journal", last).map_err(broken)?;
     transaction.commit().map_err(broken)?;
-    *index = next;
+    layout.index = next;
     Ok(swept)
 }
 
@@ -43,20 +44,20 @@ pub(super) fn store(
 /// returns how many.
 pub(super) fn sweep(
     database: &Database,
-    index: &mut Index,
+    layout: &mut Layout,
     now: Timestamp,
     limit: usize,
     time: Duration,
 ) -> Result<usize, Broken> {
     let transaction = begin(database)?;
-    let mut shelf = Shelf::open(&transaction, index)?;
+    let mut shelf = Shelf::open(&transaction, layout)?;
     let swept = shelf.sweep(now, limit, Some(Instant::now() + time))?;
     let next = shelf.close(&transaction)?;
     if swept == 0 {
         transaction.abort().map_err(broken)?;
     } else {
         transaction.commit().map_err(broken)?;
-        *index = next;
+        layout.index = next;
     }
     Ok(swept)
 }
@@ -71,65 +72,60 @@ fn begin(database: &Database) -> Result<WriteTransaction, Broken> {
 }
 
 impl<'t> Shelf<'t> {
-    fn open(transaction: &'t WriteTransaction, index: &Index) -> Result<Self, Broken> {
+    fn open(transaction: &'t WriteTransaction, layout: &'t mut Layout) -> Result<Self, Broken> {
         Ok(Self {
-            index: index.write(transaction)?,
+            index: layout.index.write(transaction)?,
+            responses: &mut layout.responses,
             records: transaction.open_table(RECORDS).map_err(broken)?,
-            responses: transaction.open_table(RESPONSES).map_err(broken)?,
         })
     }
 
     /// Ends the work, and returns what the index is once the transaction was committed.
     fn close(self, transaction: &WriteTransaction) -> Result<Index, Broken> {
+        self.responses.close(transaction)?;
         self.index.close(transaction)
     }
 
     /// Puts rows, or nothing, in the place of what is there.
-    fn put(&mut self, changes: &Changes) -> Result<(), Broken> {
-        let mut rows = Vec::with_capacity(changes.len());
+    fn put(&mut self, changes: &Changes, now: Timestamp) -> Result<(), Broken> {
+        let mut bare = Vec::new();
         for (key, row) in changes {
             let (half, other) = halves(key);
             let old = match row {
-                Some(row) => self.index.insert(half, (row.until, row.response_until))?,
+                Some(row) => {
+                    let spot = match row.response {
+                        Some(_) => Some(self.responses.append(key, row, now.0)?),
+                        None => None,
+                    };
+                    if spot.is_none() {
+                        bare.push((row, half, other));
+                    }
+                    self.index.insert(half, Spot::place(spot, row.until))?
+                }
                 None => self.index.remove(half)?,
             };
-            if let Some(times) = old {
-                self.clear(times, half, other)?;
+            if let Some(place) = old {
+                self.clear(place, half, other)?;
             }
-            rows.extend(row.as_deref().map(|row| (row, half, other)));
         }
-        // In the order of the tables, neighbours share the way to their page.
-        rows.sort_unstable_by_key(|&(row, half, _)| (row.place(), half));
-        for (row, half, other) in rows {
-            let Row { until, response_until, head, response } = row;
-            match response {
-                Some(response) => {
-                    let row = (*until, other, &**head, &**response);
-                    self.responses.insert((*response_until, half), row).map_err(broken)?;
-                }
-                None => {
-                    self.records.insert((*until, half), (other, &**head)).map_err(broken)?;
-                }
-            }
+        // In the order of the table, neighbours share the way to their page.
+        bare.sort_unstable_by_key(|&(row, half, _)| (row.until, half));
+        for (row, half, other) in bare {
+            let head = (row.response_until, other, &*row.head);
+            self.records.insert((row.until, half), head).map_err(broken)?;
         }
         Ok(())
     }
 
-    /// Removes what lies in the order of time for a key, which must be the one with the
-    /// half `other`.
-    fn clear(
-        &mut self,
-        (until, response_until): Times,
-        half: &[u8; 16],
-        other: &[u8; 16],
-    ) -> Result<(), Broken> {
-        if response_until != 0
-            && let Some(old) = self.responses.remove((response_until, half)).map_err(broken)?
-        {
-            return if old.value().1 == other { Ok(()) } else { Err(lost()) };
-        }
-        let old = self.records.remove((until, half)).map_err(broken)?;
-        let is_it = old.is_some_and(|old| old.value().0 == other);
+    /// Removes what lies at `place` for a key, which must be the one with the half `other`.
+    fn clear(&mut self, place: Place, half: &[u8; 16], other: &[u8; 16]) -> Result<(), Broken> {
+        let is_it = match Spot::of(place).filter(|spot| self.responses.is_here(*spot)) {
+            Some(spot) => halves(&self.responses.key(spot)?) == (half, other),
+            None => {
+                let old = self.records.remove((place.0, half)).map_err(broken)?;
+                old.is_some_and(|old| old.value().1 == other)
+            }
+        };
         if is_it { Ok(()) } else { Err(lost()) }
     }
 
@@ -158,31 +154,36 @@ impl<'t> Shelf<'t> {
         limit: usize,
         is_over: impl Fn() -> bool,
     ) -> Result<usize, Broken> {
-        let due = ..=(now.0, &[0xff; 16]);
-        let (mut bare, mut gone) = (Vec::new(), Vec::new());
-        let responses = self.responses.extract_from_if(due, |_, _| true).map_err(broken)?;
-        for entry in responses.take(limit) {
-            let (place, row) = entry.map_err(broken)?;
-            let (half, (until, other, head, _)) = (*place.value().1, row.value());
-            if until <= now.0 {
-                gone.push(half);
-            } else {
-                bare.push((until, half, *other, head.to_vec()));
+        let (mut swept, mut bare) = (0, Vec::new());
+        while swept < limit
+            && !is_over()
+            && let Some(extent) = self.responses.due(now.0)
+        {
+            for (spot, key, row) in self.responses.rows(extent)?.into_iter().take(limit - swept) {
+                let (half, _) = halves(&key);
+                // Rows that were replaced are left behind, and nothing else.
+                if self.index.get(half)? == Some(Spot::place(Some(spot), row.until)) {
+                    if row.until <= now.0 {
+                        self.index.remove(half)?;
+                    } else {
+                        bare.push((key, row));
+                    }
+                }
+                self.responses.leave(spot);
+                swept += 1;
+                if is_over() {
+                    break;
+                }
             }
-            if is_over() {
-                break;
-            }
         }
-        // In the order of the tables, some share a page.
-        bare.sort_unstable_by_key(|&(until, half, ..)| (until, half));
-        gone.sort_unstable();
-        for (until, half, other, head) in &bare {
-            self.records.insert((*until, half), (other, &**head)).map_err(broken)?;
+        // In the order of the table, some share a page.
+        bare.sort_unstable_by_key(|(key, row)| (row.until, *key));
+        for (key, row) in &bare {
+            let (half, other) = halves(key);
+            let head = (row.response_until, other, &*row.head);
+            self.records.insert((row.until, half), head).map_err(broken)?;
         }
-        for half in &gone {
-            self.index.remove(half)?;
-        }
-        Ok(bare.len() + gone.len())
+        Ok(swept)
     }
 
     fn sweep_records(

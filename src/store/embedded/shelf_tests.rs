@@ -7,21 +7,25 @@ use redb::{ReadableDatabase, ReadableTableMetadata, backends::InMemoryBackend};
 use super::*;
 use crate::{
     engine::record::StoreKey,
-    store::embedded::tables::{self, Reader},
+    store::embedded::{
+        row::Row,
+        tables::{self, Reader},
+    },
 };
 
 /// Tables whose index has generations of 16 keys.
 struct Tables {
     database: Database,
-    index: Index,
+    layout: Layout,
 }
 
 impl Tables {
     fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         tables::prepare(&database).unwrap();
-        let index = Index::of(&database, 16);
-        Self { database, index }
+        let mut layout = Layout::open(&database, Box::new(InMemoryBackend::new())).unwrap().unwrap();
+        layout.index = Index::of(&database, 16);
+        Self { database, layout }
     }
 
     fn store(
@@ -31,12 +35,12 @@ impl Tables {
         now: u64,
         sweep: usize,
     ) -> Result<usize, Broken> {
-        store(&self.database, &mut self.index, changes, last, Timestamp(now), sweep)
+        store(&self.database, &mut self.layout, changes, last, Timestamp(now), sweep)
     }
 
     fn sweep(&mut self, now: u64, limit: usize) -> usize {
         let minute = Duration::from_secs(60);
-        sweep(&self.database, &mut self.index, Timestamp(now), limit, minute).unwrap()
+        sweep(&self.database, &mut self.layout, Timestamp(now), limit, minute).unwrap()
     }
 
     fn put(&mut self, number: u8, row: Option<Row>) {
@@ -44,33 +48,31 @@ impl Tables {
         self.store(&changes, 1, 0, 0).unwrap();
     }
 
-    fn read(&self) -> Reader {
-        Reader::open(&self.database, &self.index).unwrap()
+    fn read(&mut self) -> Reader {
+        Reader::open(&self.database, &mut self.layout).unwrap()
     }
 
-    fn is_due(&self, now: u64) -> bool {
+    fn is_due(&mut self, now: u64) -> bool {
         self.read().is_due(Timestamp(now)).unwrap()
     }
 
-    /// How many rows `records` and `responses` have. Panics unless each is found by its
-    /// key, and each key has one.
-    fn rows(&self) -> (u64, u64) {
+    /// How many rows there are in `records` and among the responses. Panics unless each is
+    /// found by its key, and each key has one.
+    fn rows(&mut self) -> (u64, u64) {
         let transaction = self.database.begin_read().unwrap();
-        let index = self.index.read(&transaction).unwrap();
+        let index = self.layout.index.read(&transaction).unwrap();
         let records = transaction.open_table(RECORDS).unwrap();
-        let responses = transaction.open_table(RESPONSES).unwrap();
-        let times = |half: &[u8; 16]| index.get(half).unwrap().expect("a row without its key");
         for entry in records.range::<(u64, &[u8; 16])>(..).unwrap() {
-            let (place, _) = entry.unwrap();
-            let (until, half) = place.value();
-            assert_eq!(times(half).0, until);
+            let (until, half) = entry.as_ref().unwrap().0.value();
+            let place = index.get(half).unwrap().expect("a row without its key");
+            assert_eq!(place.0, until);
+            assert!(Spot::of(place).is_none_or(|spot| !self.layout.responses.is_here(spot)));
         }
-        for entry in responses.range::<(u64, &[u8; 16])>(..).unwrap() {
-            let (place, row) = entry.unwrap();
-            let (response_until, half) = place.value();
-            assert_eq!(times(half), (row.value().0, response_until));
-        }
-        let (records, responses) = (records.len().unwrap(), responses.len().unwrap());
+        let responses = self.layout.responses.all().into_iter().filter(|(spot, key, row)| {
+            let place = index.get(halves(key).0).unwrap();
+            place == Some(Spot::place(Some(*spot), row.until))
+        });
+        let (records, responses) = (records.len().unwrap(), responses.count() as u64);
         assert_eq!(index.count().unwrap(), records + responses);
         (records, responses)
     }

@@ -4,20 +4,20 @@
 //! |---|---|---|
 //! | `meta` | `"format"` | [`FORMAT`] |
 //! | `meta` | `"journal"` | the last frame of the journal that the tables hold (absent: 0) |
-//! | those of the [index] | half of the store key | when the record expires, when its response does |
-//! | `records` | (when it expires, half) | the other half, head |
-//! | `responses` | (when it expires, half) | when the record expires, the other half, head, response |
+//! | those of the [index] | half of the store key | when the record expires, where its row lies |
+//! | those of the [responses] | | where they are in their file |
+//! | `records` | (when it expires, half) | when its response did, the other half, head |
 //!
 //! Times are milliseconds since the Unix epoch; that of a response that never was is 0.
 //!
 //! 1. Only the index lies in the order of keys. All else lies in the order of time, where
 //!    neighbours come and go together.
-//! 2. A key of the index has exactly one row, and there are no others: in `responses` at the
-//!    time that the index says, or else in `records`. So a look takes two pages. A response
-//!    that is over leaves its head to `records`.
-//! 3. What is first in `records` and `responses` expires first. Readers go by the times;
-//!    what has expired is removed little by little. So a response may be missing from
-//!    the time on that the index says.
+//! 2. A key of the index has exactly one row, and there are no others: where the index says
+//!    among the responses, or, when it was left behind there, in `records` at the time that
+//!    the index says. So a look takes two reads. A response that is over leaves its head to
+//!    `records`.
+//! 3. What is first in `records` expires first. Readers go by the times; what has expired is
+//!    removed little by little.
 //! 4. Keys that share 128 bits of their hash have one place. The second of them is an error,
 //!    and never taken for the first.
 
@@ -29,7 +29,9 @@ use redb::{
 };
 
 use super::{
-    index::{self, Index, Times},
+    index::{self, Index, Place},
+    journal::File,
+    responses::{self, Responses, Spot},
     row::{Changes, Row},
 };
 use crate::{
@@ -38,17 +40,14 @@ use crate::{
 };
 
 /// The layout of these tables and of the journal.
-pub(super) const FORMAT: u64 = 5;
+pub(super) const FORMAT: u64 = 6;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RECORDS: TableDefinition<'_, Timed, Head> = TableDefinition::new("records");
-pub(super) const RESPONSES: TableDefinition<'_, Timed, Response> =
-    TableDefinition::new("responses");
 
 pub(super) type Half = &'static [u8; 16];
 pub(super) type Timed = (u64, Half);
-pub(super) type Head = (Half, &'static [u8]);
-pub(super) type Response = (u64, Half, &'static [u8], &'static [u8]);
+pub(super) type Head = (u64, Half, &'static [u8]);
 
 /// Trouble below the records: the transaction is of no use any more.
 ///
@@ -70,9 +69,24 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
     drop(meta);
     index::create(&transaction)?;
     transaction.open_table(RECORDS).map_err(broken)?;
-    transaction.open_table(RESPONSES).map_err(broken)?;
+    responses::create(&transaction)?;
     transaction.commit().map_err(broken)?;
     Ok((FORMAT, moved))
+}
+
+/// What is known of the tables without looking into them.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) index: Index,
+    pub(super) responses: Responses,
+}
+
+impl Layout {
+    /// `None`: the tables were not written with this file of responses.
+    pub(super) fn open(database: &Database, responses: File) -> Result<Option<Self>, Broken> {
+        let Some(responses) = Responses::open(database, responses)? else { return Ok(None) };
+        Ok(Some(Self { index: Index::open(database)?, responses }))
+    }
 }
 
 /// The tables as they were at one moment. The pages of that moment stay in the file
@@ -80,62 +94,56 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
 #[derive(Debug)]
 pub(super) struct Reader {
     index: index::Reading,
+    responses: Arc<responses::Reading>,
     records: ReadOnlyTable<Timed, Head>,
-    responses: ReadOnlyTable<Timed, Response>,
 }
 
 impl Reader {
-    pub(super) fn open(database: &Database, index: &Index) -> Result<Self, Broken> {
+    /// The tables as the last transaction left them.
+    pub(super) fn open(database: &Database, layout: &mut Layout) -> Result<Self, Broken> {
         let transaction = database.begin_read().map_err(broken)?;
         Ok(Self {
-            index: index.read(&transaction)?,
+            index: layout.index.read(&transaction)?,
+            responses: layout.responses.read(),
             records: transaction.open_table(RECORDS).map_err(broken)?,
-            responses: transaction.open_table(RESPONSES).map_err(broken)?,
         })
     }
 
     /// The row of `key`, expired or not, without its response.
     pub(super) fn bare(&self, key: &StoreKey) -> Result<Option<Row>, Broken> {
-        self.look(key, |_| None)
+        self.look(key, responses::Reading::bare)
     }
 
     /// The row of `key`, expired or not.
     pub(super) fn row(&self, key: &StoreKey) -> Result<Option<Row>, Broken> {
-        self.look(key, |response| Some(Bytes::copy_from_slice(response)))
+        self.look(key, responses::Reading::row)
     }
 
-    fn look(
-        &self,
-        key: &StoreKey,
-        response: impl FnOnce(&[u8]) -> Option<Bytes>,
-    ) -> Result<Option<Row>, Broken> {
-        let (half, other) = halves(key);
-        let Some(times) = self.index.get(half)? else { return Ok(None) };
-        let (found, row) = self.at(times, half, response)?;
-        if found == *other { Ok(Some(row)) } else { Err(lost()) }
+    fn look(&self, key: &StoreKey, read: Read) -> Result<Option<Row>, Broken> {
+        let (half, _) = halves(key);
+        let Some(place) = self.index.get(half)? else { return Ok(None) };
+        let (found, row) = self.at(place, half, read)?;
+        if found == *key { Ok(Some(row)) } else { Err(lost()) }
     }
 
-    /// The other half of a key that is in the index, and its row with what `response` makes
-    /// of its response.
+    /// The whole key of one that is in the index, and its row, as `read` takes it from the
+    /// responses.
     fn at(
         &self,
-        (until, response_until): Times,
+        place: Place,
         half: &[u8; 16],
-        response: impl FnOnce(&[u8]) -> Option<Bytes>,
-    ) -> Result<([u8; 16], Row), Broken> {
-        let row = |other: &[u8; 16], head, response| {
-            let head = Bytes::copy_from_slice(head);
-            (*other, Row { until, response_until, head, response })
-        };
-        if response_until != 0
-            && let Some(found) = self.responses.get((response_until, half)).map_err(broken)?
+        read: Read,
+    ) -> Result<(StoreKey, Row), Broken> {
+        if let Some(spot) = Spot::of(place)
+            && let Some(found) = read(&self.responses, spot)?
         {
-            let (_, other, head, bytes) = found.value();
-            return Ok(row(other, head, response(bytes)));
+            return Ok(found);
         }
+        let until = place.0;
         let found = self.records.get((until, half)).map_err(broken)?.ok_or_else(lost)?;
-        let (other, head) = found.value();
-        Ok(row(other, head, None))
+        let (response_until, other, head) = found.value();
+        let head = Bytes::copy_from_slice(head);
+        Ok((whole(half, other), Row { until, response_until, head, response: None }))
     }
 
     /// How many rows there are, expired or not.
@@ -147,22 +155,24 @@ impl Reader {
     /// to do in the tables.
     pub(super) fn is_due(&self, now: Timestamp) -> Result<bool, Broken> {
         let record = self.records.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
-        let response = self.responses.first().map_err(broken)?.map(|(entry, _)| entry.value().0);
-        let expired = record.into_iter().chain(response).any(|until| until <= now.0);
-        Ok(expired || self.index.is_due()?)
+        let expired = record.is_some_and(|until| until <= now.0);
+        Ok(expired || self.responses.is_due(now) || self.index.is_due()?)
     }
 
     /// Up to `limit` rows after `after`, expired or not, without their responses.
     pub(super) fn list(&self, after: Option<&StoreKey>, limit: usize) -> Result<Changes, Broken> {
         let keys = self.index.list(after.map(|key| halves(key).0), limit)?;
         keys.iter()
-            .map(|(half, times)| {
-                let (other, row) = self.at(*times, half, |_| None)?;
-                Ok((whole(half, &other), Some(Arc::new(row))))
+            .map(|(half, place)| {
+                let (key, row) = self.at(*place, half, responses::Reading::bare)?;
+                Ok((key, Some(Arc::new(row))))
             })
             .collect()
     }
 }
+
+/// How a row is taken from the responses.
+type Read = fn(&responses::Reading, Spot) -> Result<Option<(StoreKey, Row)>, Broken>;
 
 /// What the index knows a key by, and the rest of it.
 pub(super) fn halves(key: &StoreKey) -> (&[u8; 16], &[u8; 16]) {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `generations` | number of the generation | keys it is made for, keys that were put into it |
 //! | `filters` | the same, of each but the youngest | digest of its filter, the filter |
-//! | `index.N` | half of the store key | when the record expires, when its response does |
+//! | `index.N` | half of the store key | when the record expires, where its row lies: extent, offset, length (0: in `records`) |
 //!
 //! Keys are spread evenly, so a change of one key writes a page of its own again, however
 //! many changes a transaction has: unless all of these keys lie on few pages. So new keys go
@@ -52,8 +52,9 @@ const FILTERS: TableDefinition<'_, u64, (&[u8; 32], &[u8])> = TableDefinition::n
 
 type Half = &'static [u8; 16];
 
-/// When a record expires, and when its response does: where its row lies.
-pub(super) type Times = (u64, u64);
+/// When a record expires, and where among the [responses](super::responses) its row lies: the
+/// extent, offset and length, or zeros. See [`tables`](super::tables).
+pub(super) type Place = (u64, u32, u32, u32);
 
 /// What is known of a generation without looking into it.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Generation {
         Self { number, name: name(number), keys, filter }
     }
 
-    fn table(&self) -> TableDefinition<'_, Half, Times> {
+    fn table(&self) -> TableDefinition<'_, Half, Place> {
         TableDefinition::new(&self.name)
     }
 }
@@ -150,7 +151,7 @@ impl Index {
 
     fn opened<T>(
         &self,
-        open: impl Fn(TableDefinition<'_, Half, Times>) -> Result<T, TableError>,
+        open: impl Fn(TableDefinition<'_, Half, Place>) -> Result<T, TableError>,
     ) -> Result<Opened<T>, Broken> {
         let tables = self.generations.iter().map(|generation| {
             Ok((Arc::clone(generation), open(generation.table()).map_err(broken)?))
@@ -175,7 +176,7 @@ fn written(transaction: &ReadTransaction, number: u64) -> Result<Option<Filter>,
 fn gathered(transaction: &ReadTransaction, number: u64, keys: u64) -> Result<Filter, Broken> {
     let filter = Filter::new(keys);
     let name = name(number);
-    let table: TableDefinition<'_, Half, Times> = TableDefinition::new(&name);
+    let table: TableDefinition<'_, Half, Place> = TableDefinition::new(&name);
     let table = transaction.open_table(table).map_err(broken)?;
     for row in table.iter().map_err(broken)? {
         filter.add(row.map_err(broken)?.0.value());
@@ -183,7 +184,19 @@ fn gathered(transaction: &ReadTransaction, number: u64, keys: u64) -> Result<Fil
     Ok(filter)
 }
 
-impl<T: ReadableTable<Half, Times>> Opened<T> {
+impl<T: ReadableTable<Half, Place>> Opened<T> {
+    fn get(&self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
+        // Who asks for a key again does so soon.
+        for (generation, table) in self.0.iter().rev() {
+            if generation.filter.knows(half)
+                && let Some(place) = table.get(half).map_err(broken)?
+            {
+                return Ok(Some(place.value()));
+            }
+        }
+        Ok(None)
+    }
+
     fn count(&self) -> Result<u64, Broken> {
         self.0.iter().map(|(_, table)| table.len().map_err(broken)).sum()
     }

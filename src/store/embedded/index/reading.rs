@@ -8,24 +8,16 @@ use std::{
 
 use redb::{Range, ReadOnlyTable};
 
-use super::{Half, Opened, Times};
+use super::{Half, Opened, Place};
 use crate::store::embedded::tables::{Broken, broken};
 
 /// The index as it was at one moment.
 #[derive(Debug)]
-pub(in super::super) struct Reading(pub(super) Opened<ReadOnlyTable<Half, Times>>);
+pub(in super::super) struct Reading(pub(super) Opened<ReadOnlyTable<Half, Place>>);
 
 impl Reading {
-    pub(in super::super) fn get(&self, half: &[u8; 16]) -> Result<Option<Times>, Broken> {
-        // Who asks for a key again does so soon.
-        for (generation, table) in self.0.0.iter().rev() {
-            if generation.filter.knows(half)
-                && let Some(times) = table.get(half).map_err(broken)?
-            {
-                return Ok(Some(times.value()));
-            }
-        }
-        Ok(None)
+    pub(in super::super) fn get(&self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
+        self.0.get(half)
     }
 
     /// How many keys there are.
@@ -43,7 +35,7 @@ impl Reading {
         &self,
         after: Option<&[u8; 16]>,
         limit: usize,
-    ) -> Result<Vec<([u8; 16], Times)>, Broken> {
+    ) -> Result<Vec<([u8; 16], Place)>, Broken> {
         let start = after.map_or(Unbounded, Excluded);
         let (mut ranges, mut heads) = (Vec::new(), BinaryHeap::new());
         for (_, table) in &self.0.0 {
@@ -54,20 +46,20 @@ impl Reading {
         }
         let mut keys = Vec::new();
         while keys.len() < limit
-            && let Some(Reverse((half, times, from))) = heads.pop()
+            && let Some(Reverse((half, place, from))) = heads.pop()
         {
-            keys.push((half, times));
+            keys.push((half, place));
             heads.extend(head(&mut ranges, from)?);
         }
         Ok(keys)
     }
 }
 
-type Head = Reverse<([u8; 16], Times, usize)>;
+type Head = Reverse<([u8; 16], Place, usize)>;
 
 /// The next key of one generation.
-fn head(ranges: &mut [Range<'_, Half, Times>], from: usize) -> Result<Option<Head>, Broken> {
+fn head(ranges: &mut [Range<'_, Half, Place>], from: usize) -> Result<Option<Head>, Broken> {
     let Some(entry) = ranges[from].next() else { return Ok(None) };
-    let (half, times) = entry.map_err(broken)?;
-    Ok(Some(Reverse((*half.value(), times.value(), from))))
+    let (half, place) = entry.map_err(broken)?;
+    Ok(Some(Reverse((*half.value(), place.value(), from))))
 }

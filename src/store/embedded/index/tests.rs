@@ -10,6 +10,11 @@ fn database() -> Database {
     database
 }
 
+/// A place that only the time tells from others.
+fn at(time: u64) -> Place {
+    (time, 0, 0, 0)
+}
+
 fn half(number: u64) -> [u8; 16] {
     *blake3::hash(&number.to_be_bytes()).as_bytes().first_chunk().unwrap()
 }
@@ -34,7 +39,7 @@ fn filled(database: &Database, keys: u64) -> Index {
     for first in (0..keys).step_by(4) {
         write(database, &mut index, |writing| {
             for number in first..keys.min(first + 4) {
-                assert_eq!(writing.insert(&half(number), (number, 0)).unwrap(), None);
+                assert_eq!(writing.insert(&half(number), at(number)).unwrap(), None);
             }
         });
     }
@@ -46,10 +51,10 @@ fn holds(database: &Database, index: &Index, expected: impl Fn(u64) -> Option<u6
     let reading = read(database, index);
     for number in 0..1000 {
         let times = reading.get(&half(number)).unwrap();
-        assert_eq!(times, expected(number).map(|time| (time, 0)), "key {number}");
+        assert_eq!(times, expected(number).map(|time| at(time)), "key {number}");
     }
     let mut keys: Vec<_> =
-        (0..1000).filter_map(|number| Some((half(number), (expected(number)?, 0)))).collect();
+        (0..1000).filter_map(|number| Some((half(number), at(expected(number)?)))).collect();
     keys.sort_unstable();
     assert_eq!(reading.count().unwrap(), keys.len() as u64);
     let mut listed = Vec::new();
@@ -79,8 +84,8 @@ fn a_key_that_is_put_again_moves_to_the_youngest() {
     let mut index = filled(&database, 40);
     for (number, time) in [(3, 50), (3, 51), (39, 52)] {
         let before = if time == 51 { 50 } else { number };
-        let put = write(&database, &mut index, |writing| writing.insert(&half(number), (time, 0)));
-        assert_eq!(put.unwrap(), Some((before, 0)));
+        let put = write(&database, &mut index, |writing| writing.insert(&half(number), at(time)));
+        assert_eq!(put.unwrap(), Some(at(before)));
     }
     holds(&database, &index, |number| match number {
         3 => Some(51),
@@ -90,7 +95,7 @@ fn a_key_that_is_put_again_moves_to_the_youngest() {
     let removed = write(&database, &mut index, |writing| {
         [3, 3, 20].map(|number| writing.remove(&half(number)).unwrap())
     });
-    assert_eq!(removed, [Some((51, 0)), None, Some((20, 0))]);
+    assert_eq!(removed, [Some(at(51)), None, Some(at(20))]);
 }
 
 #[test]
@@ -163,7 +168,7 @@ proptest! {
             let before = write(&database, &mut index, |writing| {
                 writing.move_on(moved).unwrap();
                 match time {
-                    Some(time) => writing.insert(&half(number), (time, 0)).unwrap(),
+                    Some(time) => writing.insert(&half(number), at(time)).unwrap(),
                     None => writing.remove(&half(number)).unwrap(),
                 }
             });
@@ -171,7 +176,7 @@ proptest! {
                 Some(time) => expected.insert(number, time),
                 None => expected.remove(&number),
             };
-            prop_assert_eq!(before, known.map(|time| (time, 0)));
+            prop_assert_eq!(before, known.map(|time| at(time)));
         }
         holds(&database, &index, |number| expected.get(&number).copied());
         holds(&database, &Index::open(&database).unwrap(), |number| expected.get(&number).copied());

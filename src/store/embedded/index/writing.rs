@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadableTableMetadata, Table, WriteTransaction};
 
-use super::{FILTERS, GENERATIONS, Generation, Half, Index, Opened, PART, Times};
+use super::{FILTERS, GENERATIONS, Generation, Half, Index, Opened, PART, Place};
 use crate::store::embedded::{
     filter::Filter,
     tables::{Broken, broken},
@@ -12,7 +12,7 @@ use crate::store::embedded::{
 
 /// The index within a write transaction.
 pub(in super::super) struct Writing<'t> {
-    pub(super) opened: Opened<Table<'t, Half, Times>>,
+    pub(super) opened: Opened<Table<'t, Half, Place>>,
     pub(super) taken: u64,
     pub(super) fewest: u64,
 }
@@ -22,36 +22,41 @@ impl Writing<'_> {
     pub(in super::super) fn insert(
         &mut self,
         half: &[u8; 16],
-        times: Times,
-    ) -> Result<Option<Times>, Broken> {
+        place: Place,
+    ) -> Result<Option<Place>, Broken> {
         let older = self.opened.0.len() - 1;
         let before = self.remove_from(older, half)?;
-        let replaced = self.put(half, times)?;
+        let replaced = self.put(half, place)?;
         Ok(before.or(replaced))
     }
 
+    /// What a key has.
+    pub(in super::super) fn get(&self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
+        self.opened.get(half)
+    }
+
     /// Removes a key, and returns what it had.
-    pub(in super::super) fn remove(&mut self, half: &[u8; 16]) -> Result<Option<Times>, Broken> {
+    pub(in super::super) fn remove(&mut self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
         self.remove_from(self.opened.0.len(), half)
     }
 
     /// Removes a key from one of the `oldest`.
-    fn remove_from(&mut self, oldest: usize, half: &[u8; 16]) -> Result<Option<Times>, Broken> {
+    fn remove_from(&mut self, oldest: usize, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
         for (generation, table) in self.opened.0.iter_mut().take(oldest) {
             if generation.filter.knows(half)
-                && let Some(times) = table.remove(half).map_err(broken)?
+                && let Some(place) = table.remove(half).map_err(broken)?
             {
-                return Ok(Some(times.value()));
+                return Ok(Some(place.value()));
             }
         }
         Ok(None)
     }
 
     /// Puts a key into the youngest, and returns what it had there.
-    fn put(&mut self, half: &[u8; 16], times: Times) -> Result<Option<Times>, Broken> {
+    fn put(&mut self, half: &[u8; 16], place: Place) -> Result<Option<Place>, Broken> {
         let (generation, table) = self.opened.0.last_mut().expect("there is always a youngest");
         generation.filter.add(half);
-        let before = table.insert(half, times).map_err(broken)?.map(|times| times.value());
+        let before = table.insert(half, place).map_err(broken)?.map(|place| place.value());
         self.taken += u64::from(before.is_none());
         Ok(before)
     }
@@ -63,11 +68,11 @@ impl Writing<'_> {
         let table = &mut self.opened.0[sparse].1;
         let mut moving = Vec::new();
         for entry in table.extract_if(|_, _| true).map_err(broken)?.take(limit) {
-            let (half, times) = entry.map_err(broken)?;
-            moving.push((*half.value(), times.value()));
+            let (half, place) = entry.map_err(broken)?;
+            moving.push((*half.value(), place.value()));
         }
-        for (half, times) in &moving {
-            self.put(half, *times)?;
+        for (half, place) in &moving {
+            self.put(half, *place)?;
         }
         Ok(moving.len())
     }

@@ -1,0 +1,79 @@
+//! The file as readers see it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Spot;
+use crate::{
+    engine::record::{StoreKey, Timestamp},
+    store::embedded::{
+        journal::File,
+        row::{self, Row},
+        tables::{Broken, broken, lost},
+    },
+};
+
+/// As much of a row as is read for its head.
+const FRONT: usize = 512;
+
+/// The extents as they were at one moment.
+#[derive(Debug)]
+pub(in super::super) struct Reading {
+    file: Arc<File>,
+    /// Number, bytes that were left behind, beginning.
+    extents: Vec<(u32, u32, u64)>,
+    /// When the first of them can be left.
+    first_end: Option<u64>,
+}
+
+impl Reading {
+    pub(super) fn new(
+        file: Arc<File>,
+        extents: Vec<(u32, u32, u64)>,
+        first_end: Option<u64>,
+    ) -> Self {
+        Self { file, extents, first_end }
+    }
+
+    /// Whether an extent can be left at `now`.
+    pub(in super::super) fn is_due(&self, now: Timestamp) -> bool {
+        self.first_end.is_some_and(|end| end <= now.0)
+    }
+
+    /// The row at `spot` and its key. `None`: its head is in `records`.
+    pub(in super::super) fn row(&self, spot: Spot) -> Result<Option<(StoreKey, Row)>, Broken> {
+        let Some(start) = self.start(spot) else { return Ok(None) };
+        self.whole(start, spot).map(Some)
+    }
+
+    /// The same without the response.
+    pub(in super::super) fn bare(&self, spot: Spot) -> Result<Option<(StoreKey, Row)>, Broken> {
+        let Some(start) = self.start(spot) else { return Ok(None) };
+        let mut front = self.bytes(start, FRONT.min(spot.length as usize))?;
+        if let Some(found) = row::take_bare(&mut front) {
+            return Ok(Some(found));
+        }
+        let (key, row) = self.whole(start, spot)?;
+        Ok(Some((key, Row { response: None, ..row })))
+    }
+
+    fn whole(&self, start: u64, spot: Spot) -> Result<(StoreKey, Row), Broken> {
+        let found = row::take(&mut self.bytes(start, spot.length as usize)?);
+        let (key, row) = found.ok_or_else(lost)?;
+        Ok((key, row.ok_or_else(lost)?))
+    }
+
+    /// Where a row begins, unless it was left behind.
+    fn start(&self, spot: Spot) -> Option<u64> {
+        let at = self.extents.binary_search_by_key(&spot.extent, |extent| extent.0).ok()?;
+        let (_, left, start) = self.extents[at];
+        (spot.offset >= left).then_some(start + u64::from(spot.offset))
+    }
+
+    fn bytes(&self, start: u64, length: usize) -> Result<Bytes, Broken> {
+        let mut bytes = vec![0; length];
+        self.file.read(start, &mut bytes).map_err(broken)?;
+        Ok(bytes.into())
+    }
+}

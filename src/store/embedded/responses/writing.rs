@@ -1,0 +1,187 @@
+//! What a write transaction does with the file.
+
+use std::io;
+
+use redb::WriteTransaction;
+
+use super::{EXTENTS, Extent, GROWING, LEAST, MOST, PART, Responses, Spot, Window, units};
+use crate::{
+    engine::record::StoreKey,
+    mutants::{Mutant, is_active},
+    store::embedded::{
+        row::{self, Row},
+        tables::{Broken, broken, lost},
+    },
+};
+
+/// So many bytes of an extent wait in memory at the most before they are written.
+const PIECE: usize = 256 << 10;
+
+/// The file grows by as much.
+const GROWTH: u64 = 1 << 20;
+
+/// A row that has not been left behind, and its key.
+pub(in super::super) type Found = (Spot, StoreKey, Row);
+
+impl Responses {
+    /// Writes a row, and says where it lies from now on.
+    pub(in super::super) fn append(
+        &mut self,
+        key: &StoreKey,
+        row: &Row,
+        now: u64,
+    ) -> Result<Spot, Broken> {
+        let mut bytes = Vec::new();
+        row::put(&mut bytes, key, Some(row));
+        let length = u32::try_from(bytes.len()).expect("responses are limited far below 4 GiB");
+        let number = self.with_room(Window::of(row.response_until, now), length);
+        let extent = self.extents.get_mut(&number).expect("it has room");
+        let offset = extent.used;
+        extent.used += length;
+        if extent.latest < row.response_until {
+            self.by_time.remove(&(extent.latest, number));
+            extent.latest = row.response_until;
+            self.by_time.insert((extent.latest, number));
+        }
+        self.changed.insert(number);
+        let pending = self.pending.entry(number).or_default();
+        pending.append(&mut bytes);
+        if pending.len() >= PIECE {
+            self.write(number).map_err(broken)?;
+        }
+        Ok(Spot { extent: number, offset, length })
+    }
+
+    /// An extent of the window that has room for so many bytes.
+    fn with_room(&mut self, window: Window, length: u32) -> u32 {
+        if let Some(at) = self.growing.iter().position(|(other, _)| *other == window) {
+            let number = self.growing[at].1;
+            let Extent { room, used, .. } = self.extents[&number];
+            if u64::from(used) + u64::from(length) <= room {
+                return number;
+            }
+            self.growing.remove(at);
+            self.close_extent(number);
+        } else if self.growing.len() == GROWING {
+            let (_, oldest) = self.growing.remove(0);
+            self.close_extent(oldest);
+        }
+        self.reclaim();
+        let least = units(length.into());
+        let usual = units(self.space.end() / PART).clamp(LEAST, MOST);
+        let part = self.space.take(least, usual.max(least));
+        let number = self.next;
+        let (start, room) = (part.start, part.end - part.start);
+        self.extents.insert(number, Extent { start, room, used: 0, left: 0, latest: 0 });
+        self.by_time.insert((0, number));
+        self.growing.push((window, number));
+        self.next += 1;
+        number
+    }
+
+    /// Frees what is left of an extent that does not grow any more: nothing was ever there.
+    fn close_extent(&mut self, number: u32) {
+        let extent = self.extents.get_mut(&number).expect("growing extents are there");
+        let before = extent.part().end;
+        extent.room = units(extent.used.into());
+        self.space.give(extent.part().end..before);
+    }
+
+    /// Frees what was left behind and cannot be looked at any more.
+    fn reclaim(&mut self) {
+        while self.readers.front().is_some_and(|(_, reader)| reader.strong_count() == 0) {
+            self.readers.pop_front();
+        }
+        let eldest = self.readers.front().map_or(self.transactions, |(since, _)| *since);
+        let forgotten = |left: u64| left <= eldest || is_active(Mutant::ReuseWhileRead);
+        while let Some((_, part)) = self.leaving.pop_front_if(|(left, _)| forgotten(*left)) {
+            self.space.give(part);
+        }
+    }
+
+    /// Whether a row has not been left behind.
+    pub(in super::super) fn is_here(&self, spot: Spot) -> bool {
+        self.extents.get(&spot.extent).is_some_and(|extent| spot.offset >= extent.left)
+    }
+
+    /// The key of a row that is [here](Self::is_here).
+    pub(in super::super) fn key(&mut self, spot: Spot) -> Result<StoreKey, Broken> {
+        self.write(spot.extent).map_err(broken)?;
+        let start = self.extents[&spot.extent].start + u64::from(spot.offset);
+        let mut key = [0; 32];
+        self.file.read(start, &mut key).map_err(broken)?;
+        Ok(StoreKey::from_bytes(key))
+    }
+
+    /// An extent all of whose responses have expired at `now`.
+    pub(in super::super) fn due(&self, now: u64) -> Option<u32> {
+        self.by_time.first().filter(|(latest, _)| *latest <= now).map(|(_, number)| *number)
+    }
+
+    /// The rows of an extent that have not been left behind, in their order.
+    pub(in super::super) fn rows(&mut self, number: u32) -> Result<Vec<Found>, Broken> {
+        self.write(number).map_err(broken)?;
+        let Extent { start, used, left, .. } = self.extents[&number];
+        let mut bytes = vec![0; (used - left) as usize];
+        self.file.read(start + u64::from(left), &mut bytes).map_err(broken)?;
+        let (mut bytes, mut rows) = (bytes::Bytes::from(bytes), Vec::new());
+        let mut offset = left;
+        while offset < used {
+            let before = bytes.len();
+            let (key, row) = row::take(&mut bytes).ok_or_else(lost)?;
+            let length = u32::try_from(before - bytes.len()).expect("part of an extent");
+            rows.push((Spot { extent: number, offset, length }, key, row.ok_or_else(lost)?));
+            offset += length;
+        }
+        Ok(rows)
+    }
+
+    /// Leaves a row and those before it behind.
+    pub(in super::super) fn leave(&mut self, last: Spot) {
+        let number = last.extent;
+        let extent = self.extents.get_mut(&number).expect("it has rows");
+        extent.left = last.offset + last.length;
+        self.changed.insert(number);
+        if extent.left == extent.used {
+            self.leaving.push_back((self.transactions + 1, extent.part()));
+            self.by_time.remove(&(extent.latest, number));
+            self.growing.retain(|(_, growing)| *growing != number);
+            self.extents.remove(&number);
+        }
+    }
+
+    /// Makes everything last that was appended, as soon as `transaction` is committed.
+    pub(in super::super) fn close(&mut self, transaction: &WriteTransaction) -> Result<(), Broken> {
+        while let Some((&number, _)) = self.pending.first_key_value() {
+            self.write(number).map_err(broken)?;
+        }
+        if self.unforced && !is_active(Mutant::CommitBeforeResponses) {
+            self.file.sync_data().map_err(broken)?;
+        }
+        self.unforced = false;
+        let mut table = transaction.open_table(EXTENTS).map_err(broken)?;
+        for number in std::mem::take(&mut self.changed) {
+            match self.extents.get(&number) {
+                Some(Extent { start, used, left, latest, .. }) => {
+                    table.insert(number, (*start, *used, *left, *latest)).map_err(broken)?;
+                }
+                None => drop(table.remove(number).map_err(broken)?),
+            }
+        }
+        self.transactions += 1;
+        Ok(())
+    }
+
+    /// Puts what is pending of an extent into the file.
+    fn write(&mut self, number: u32) -> io::Result<()> {
+        let Some(bytes) = self.pending.remove(&number) else { return Ok(()) };
+        let Extent { start, used, .. } = self.extents[&number];
+        let end = start + u64::from(used);
+        if end > self.length {
+            self.length = end.next_multiple_of(GROWTH);
+            self.file.set_len(self.length)?;
+        }
+        self.unforced = true;
+        self.file.write(end - bytes.len() as u64, &bytes)
+    }
+}
