@@ -85,11 +85,13 @@ pub enum Mutant {
     CommitBeforeResponses,
     /// The room of expired responses is written again while somebody reads them.
     ReuseWhileRead,
+    /// A response that was damaged in the embedded store's file is replayed.
+    TrustResponses,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -129,6 +131,7 @@ impl Mutant {
         Self::TrustFilters,
         Self::CommitBeforeResponses,
         Self::ReuseWhileRead,
+        Self::TrustResponses,
     ];
 }
 

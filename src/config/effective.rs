@@ -39,7 +39,7 @@ impl Config {
                 url: Some(self.store.url.to_string()),
                 timeout: Some(Span(self.store.timeout)),
                 cache: Some(Size(self.store.cache)),
-                page_cache: Some(Size(self.store.page_cache)),
+                page_cache: self.store.page_cache.map(Size),
                 allow_eviction: Some(self.store.allow_eviction),
                 durability: Some(self.store.durability),
                 on_amnesia: Some(if self.store.refuse_after_loss {

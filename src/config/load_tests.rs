@@ -119,7 +119,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
     .unwrap();
     assert_eq!(config.store.url, StoreUrl::Redis("redis://cache:6379".to_owned()));
     assert_eq!(config.store.hash_secret, "12345");
-    assert_eq!(config.store.page_cache, 1 << 20);
+    assert_eq!(config.store.page_cache, Some(1 << 20));
     let policy = config.routes[0].policy.as_ref().unwrap();
     assert_eq!((policy.keys.len(), policy.retention), (2, Duration::from_secs(3600)));
     assert!(policy.require_key && policy.replay_status.unwrap() == 208);

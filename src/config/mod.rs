@@ -18,10 +18,7 @@ pub use raw::LogFormat;
 pub use target::{StoreUrl, UpstreamUrl};
 pub use values::Network;
 
-use crate::{
-    engine::policy::Policy,
-    store::{Durability, PAGE_CACHE},
-};
+use crate::{engine::policy::Policy, store::Durability};
 
 /// Everything that `oncegate serve` needs to know.
 ///
@@ -139,8 +136,9 @@ pub struct StoreConfig {
     pub timeout: Duration,
     /// How many bytes of recorded responses the process keeps at hand.
     pub cache: usize,
-    /// How many bytes of its tables an embedded store keeps at hand.
-    pub page_cache: usize,
+    /// How many bytes of its tables an embedded store keeps at hand; `None`: a part of the
+    /// memory that there is.
+    pub page_cache: Option<usize>,
     /// Start although the store may evict records.
     pub allow_eviction: bool,
     /// What the store has to have done before a write counts.
@@ -158,7 +156,7 @@ impl Default for StoreConfig {
             url: StoreUrl::File("./oncegate-data".into()),
             timeout: Duration::from_secs(2),
             cache: 64 << 20,
-            page_cache: PAGE_CACHE,
+            page_cache: None,
             allow_eviction: false,
             durability: Durability::Acknowledged,
             refuse_after_loss: false,

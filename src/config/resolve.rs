@@ -110,7 +110,7 @@ fn store(raw: RawStore) -> Result<StoreConfig, ConfigError> {
         url,
         timeout: raw.timeout.map_or(default.timeout, |span| span.0),
         cache: raw.cache.map_or(default.cache, |size| size.0),
-        page_cache: raw.page_cache.map_or(default.page_cache, |size| size.0),
+        page_cache: raw.page_cache.map(|size| size.0).or(default.page_cache),
         allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
         durability,
         refuse_after_loss: matches!(raw.on_amnesia, Some(Amnesia::Refuse)),

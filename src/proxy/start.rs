@@ -69,7 +69,8 @@ fn embedded(
     config: &StoreConfig,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let options = crate::store::EmbeddedOptions { page_cache: config.page_cache };
+    let mut options = crate::store::EmbeddedOptions::default();
+    options.page_cache = config.page_cache.unwrap_or(options.page_cache);
     let store =
         crate::store::EmbeddedStore::open_with(folder, Arc::new(crate::ambient::System), options)
             .map_err(|error| StartError::new(error.to_string()))?;

@@ -41,10 +41,6 @@ pub(crate) use observed::ObservedStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
 
-/// The memory that an embedded store has for pages of its tables unless it is told otherwise.
-#[cfg(any(feature = "embedded", feature = "proxy"))]
-pub(crate) const PAGE_CACHE: usize = 96 << 20;
-
 /// A place for records.
 ///
 /// One of your own should pass the suite in [`conformance`].

@@ -11,7 +11,10 @@ use std::{
 
 use oncegate::{
     ambient::System,
-    engine::{policy::Keep, record::StoreKey},
+    engine::{
+        policy::Keep,
+        record::{Done, Record, Recorded, StoreKey, StoredResponse},
+    },
     store::{
         Claimed, EmbeddedOptions, EmbeddedStore, Store, StoreErrorKind, Write,
         conformance::{Passing, RealTime, Suite},
@@ -170,6 +173,56 @@ async fn a_folder_that_has_lost_its_journal_is_refused() {
         fs::remove_file(folder.path().join(file)).unwrap();
         let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{file}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_has_lost_its_responses_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, fence) = (key(), owner());
+    let store = open(folder.path());
+    store.claim(&key, &pending(fence), KEEP).await.unwrap();
+    store.swap(&key, fence, &done(fence.next()), KEEP).await.unwrap();
+    drop(store);
+    fs::remove_file(folder.path().join("responses")).unwrap();
+    let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("the file of responses"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_response_is_not_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, fence) = (key(), owner());
+    let body = b"paid once";
+    let response = http::Response::new(());
+    let response = StoredResponse::new(response.into_parts().0, body[..].into(), None);
+    let Record::Done(done) = done(fence.next()) else { unreachable!("it says so") };
+    let record = Record::Done(Arc::new(Done {
+        response: Recorded::Whole(response),
+        ..Arc::unwrap_or_clone(done)
+    }));
+    let store = open(folder.path());
+    store.claim(&key, &pending(fence), KEEP).await.unwrap();
+    store.swap(&key, fence, &record, KEEP).await.unwrap();
+    drop(store);
+    let file = folder.path().join("responses");
+    let sound = fs::read(&file).unwrap();
+    let at = sound.windows(body.len()).position(|bytes| bytes == body).unwrap();
+    let mut damaged = sound.clone();
+    damaged[at] ^= 1;
+    for (content, is_sound) in [(damaged, false), (sound, true)] {
+        fs::write(&file, content).unwrap();
+        let store = open(folder.path());
+        match store.get(&key).await {
+            Ok(found) => assert!(is_sound && found.as_ref() == Some(&record), "{found:?}"),
+            Err(error) => {
+                assert_eq!((is_sound, error.kind()), (false, StoreErrorKind::Unavailable))
+            }
+        }
+        if !is_sound {
+            store.claim(&key, &pending(owner()), KEEP).await.unwrap_err();
+        }
     }
 }
 

@@ -1,9 +1,19 @@
 //! What an embedded store may take.
 
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// The part of the memory that there is, which is for pages unless it is said otherwise.
+const PART: u64 = 16;
+
+/// As much at the least: half of it has room for what a transaction writes.
+const LEAST: u64 = 96 << 20;
+
 /// How to use the memory of the machine.
 ///
 /// # Defaults
-/// 96 MiB for pages of the tables.
+/// For pages of the tables a sixteenth of the memory of the machine, or of what the control
+/// group of this process may take (of a container, or a unit of systemd) if that is less; 96 MiB
+/// at the least.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -20,13 +30,13 @@
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddedOptions {
-    /// The memory for pages of the tables, in bytes. It is taken as they are used, and not
-    /// before there are hundreds of thousands of records.
+    /// The most memory for pages of the tables, in bytes. It is taken as records come, some 60
+    /// bytes for each, and not before there are hundreds of thousands of them.
     ///
-    /// Records that are read again soon are in the cache of done records anyway, and the rest
-    /// in that of the operating system. A new key costs the same with any size, as long as half
-    /// of it has room for what a transaction writes, some 32 MiB. An old record is found
-    /// microseconds sooner when its page of the index is here: 50 bytes a record for all.
+    /// Records that are read again soon are in the cache of done records anyway, and responses
+    /// are read from their file. A new key costs the same with any size, as long as half of it
+    /// has room for what a transaction writes, some 32 MiB. An old record is found microseconds
+    /// sooner when its page of the index is here.
     ///
     /// What tells new keys from old ones takes another 1.5 bytes a record, and is no part of
     /// this.
@@ -35,6 +45,33 @@ pub struct EmbeddedOptions {
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { page_cache: crate::store::PAGE_CACHE }
+        let part = memory().map_or(LEAST, |memory| (memory / PART).max(LEAST));
+        Self { page_cache: usize::try_from(part).unwrap_or(usize::MAX) }
+    }
+}
+
+/// How many bytes of memory this process may take, as far as the system says.
+fn memory() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    let whole = system.total_memory();
+    let mut limited = || {
+        let this = sysinfo::get_current_pid().ok()?;
+        let only = ProcessesToUpdate::Some(&[this]);
+        system.refresh_processes_specifics(only, true, ProcessRefreshKind::nothing());
+        Some(system.process(this)?.cgroup_limits()?.total_memory)
+    };
+    Some(limited().map_or(whole, |limited| limited.min(whole)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_page_cache_is_part_of_the_memory() {
+        let (memory, usual) = (memory().unwrap(), EmbeddedOptions::default().page_cache as u64);
+        assert!(memory > 128 << 20, "{memory} bytes of memory");
+        assert!(usual == LEAST || usual == memory / PART, "{usual} of {memory}");
     }
 }

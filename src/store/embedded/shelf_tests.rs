@@ -23,7 +23,8 @@ impl Tables {
     fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         tables::prepare(&database).unwrap();
-        let mut layout = Layout::open(&database, Box::new(InMemoryBackend::new())).unwrap().unwrap();
+        let mut layout =
+            Layout::open(&database, Box::new(InMemoryBackend::new())).unwrap().unwrap();
         layout.index = Index::of(&database, 16);
         Self { database, layout }
     }

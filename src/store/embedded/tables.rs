@@ -128,12 +128,7 @@ impl Reader {
 
     /// The whole key of one that is in the index, and its row, as `read` takes it from the
     /// responses.
-    fn at(
-        &self,
-        place: Place,
-        half: &[u8; 16],
-        read: Read,
-    ) -> Result<(StoreKey, Row), Broken> {
+    fn at(&self, place: Place, half: &[u8; 16], read: Read) -> Result<(StoreKey, Row), Broken> {
         if let Some(spot) = Spot::of(place)
             && let Some(found) = read(&self.responses, spot)?
         {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `extents` | number of the extent | where it begins in the file, its bytes in use, those that were left behind, when its last response expires |
 //!
-//! The file holds [rows](crate::store::embedded::row), one behind the other, in extents. A row is
+//! The file holds [rows](row), each with the CRC-32 of its bytes behind it, in extents. A row is
 //! written once and never changed, and read in one piece without a way to it: the
 //! [index](super::index) says where it lies.
 //!
@@ -25,13 +25,21 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use bytes::{Buf, Bytes};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction,
+};
 
 use self::space::{Space, UNIT, units};
 use super::{
     index::Place,
     journal::File,
+    row::{self, Row},
     tables::{Broken, broken},
+};
+use crate::{
+    engine::record::StoreKey,
+    mutants::{Mutant, is_active},
 };
 
 mod reading;
@@ -183,6 +191,19 @@ impl Responses {
         self.readers.push_back((self.transactions, Arc::downgrade(&reading)));
         reading
     }
+}
+
+/// Takes a row off the front that is as it was written.
+fn checked(bytes: &mut Bytes) -> Result<(StoreKey, Row), Broken> {
+    let whole = bytes.clone();
+    let damaged = || broken(StorageError::Corrupted("a damaged response".to_owned()));
+    let (key, row) = row::take(bytes).ok_or_else(damaged)?;
+    let sum = crc32fast::hash(&whole[..whole.len() - bytes.len()]);
+    let kept = bytes.try_get_u32().map_err(|_| damaged())?;
+    if sum != kept && !is_active(Mutant::TrustResponses) {
+        return Err(damaged());
+    }
+    Ok((key, row.ok_or_else(damaged)?))
 }
 
 #[cfg(test)]

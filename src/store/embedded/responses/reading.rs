@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Spot;
+use super::{Spot, checked};
 use crate::{
     engine::record::{StoreKey, Timestamp},
     store::embedded::{
         journal::File,
         row::{self, Row},
-        tables::{Broken, broken, lost},
+        tables::{Broken, broken},
     },
 };
 
@@ -59,9 +59,7 @@ impl Reading {
     }
 
     fn whole(&self, start: u64, spot: Spot) -> Result<(StoreKey, Row), Broken> {
-        let found = row::take(&mut self.bytes(start, spot.length as usize)?);
-        let (key, row) = found.ok_or_else(lost)?;
-        Ok((key, row.ok_or_else(lost)?))
+        checked(&mut self.bytes(start, spot.length as usize)?)
     }
 
     /// Where a row begins, unless it was left behind.

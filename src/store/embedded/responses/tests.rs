@@ -77,7 +77,13 @@ fn write<T>(
 }
 
 /// Appends `count` rows of some 30 KB in a transaction of their own.
-fn append(database: &Database, responses: &mut Responses, first: u64, count: u64, until: u64) -> Vec<Spot> {
+fn append(
+    database: &Database,
+    responses: &mut Responses,
+    first: u64,
+    count: u64,
+    until: u64,
+) -> Vec<Spot> {
     write(database, responses, |responses| {
         let numbers = first..first + count;
         let append = |number| {

@@ -2,15 +2,16 @@
 
 use std::io;
 
+use bytes::BufMut;
 use redb::WriteTransaction;
 
-use super::{EXTENTS, Extent, GROWING, LEAST, MOST, PART, Responses, Spot, Window, units};
+use super::{EXTENTS, Extent, GROWING, LEAST, MOST, PART, Responses, Spot, Window, checked, units};
 use crate::{
     engine::record::StoreKey,
     mutants::{Mutant, is_active},
     store::embedded::{
         row::{self, Row},
-        tables::{Broken, broken, lost},
+        tables::{Broken, broken},
     },
 };
 
@@ -33,6 +34,7 @@ impl Responses {
     ) -> Result<Spot, Broken> {
         let mut bytes = Vec::new();
         row::put(&mut bytes, key, Some(row));
+        bytes.put_u32(crc32fast::hash(&bytes));
         let length = u32::try_from(bytes.len()).expect("responses are limited far below 4 GiB");
         let number = self.with_room(Window::of(row.response_until, now), length);
         let extent = self.extents.get_mut(&number).expect("it has room");
@@ -128,9 +130,9 @@ impl Responses {
         let mut offset = left;
         while offset < used {
             let before = bytes.len();
-            let (key, row) = row::take(&mut bytes).ok_or_else(lost)?;
+            let (key, row) = checked(&mut bytes)?;
             let length = u32::try_from(before - bytes.len()).expect("part of an extent");
-            rows.push((Spot { extent: number, offset, length }, key, row.ok_or_else(lost)?));
+            rows.push((Spot { extent: number, offset, length }, key, row));
             offset += length;
         }
         Ok(rows)
