@@ -51,7 +51,7 @@ fn holds(database: &Database, index: &Index, expected: impl Fn(u64) -> Option<u6
     let reading = read(database, index);
     for number in 0..1000 {
         let times = reading.get(&half(number)).unwrap();
-        assert_eq!(times, expected(number).map(|time| at(time)), "key {number}");
+        assert_eq!(times, expected(number).map(at), "key {number}");
     }
     let mut keys: Vec<_> =
         (0..1000).filter_map(|number| Some((half(number), at(expected(number)?)))).collect();
@@ -176,7 +176,7 @@ proptest! {
                 Some(time) => expected.insert(number, time),
                 None => expected.remove(&number),
             };
-            prop_assert_eq!(before, known.map(|time| at(time)));
+            prop_assert_eq!(before, known.map(at));
         }
         holds(&database, &index, |number| expected.get(&number).copied());
         holds(&database, &Index::open(&database).unwrap(), |number| expected.get(&number).copied());
