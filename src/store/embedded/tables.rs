@@ -184,7 +184,12 @@ fn whole(half: &[u8; 16], other: &[u8; 16]) -> StoreKey {
 
 /// A key of the index has no row, or that of another key.
 pub(super) fn lost() -> Broken {
-    broken(StorageError::Corrupted("a key without its record".to_owned()))
+    corrupted("a key without its record")
+}
+
+/// The files hold what they should not.
+pub(super) fn corrupted(what: &str) -> Broken {
+    broken(StorageError::Corrupted(what.to_owned()))
 }
 
 pub(super) fn broken(error: impl Into<redb::Error>) -> Broken {

@@ -21,13 +21,13 @@
 use std::sync::Arc;
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    TableError, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::{
     filter::Filter,
-    tables::{Broken, broken},
+    tables::{Broken, broken, corrupted},
 };
 use crate::mutants::{Mutant, is_active};
 
@@ -122,8 +122,7 @@ impl Index {
             taken = so_far;
         }
         if generations.is_empty() {
-            let what = "an index without generations".to_owned();
-            return Err(broken(StorageError::Corrupted(what)));
+            return Err(corrupted("an index without generations"));
         }
         Ok(Self { generations, taken, fewest: KEYS })
     }

@@ -3,6 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `extents` | number of the extent | where it begins in the file, its bytes in use, those that were left behind, when its last response expires |
+//! | `meta` | `"extents"` | how many extents there ever were (absent: 0) |
 //!
 //! The file holds [rows](row), each with the CRC-32 of its bytes behind it, in extents. A row is
 //! written once and never changed, and read in one piece without a way to it: the
@@ -15,7 +16,7 @@
 //!    extent is left behind row by row, and then its room is free.
 //! 3. Room that was freed is written again only when nobody holds tables any more in which it
 //!    was in use.
-//! 4. Extents are numbered for ever. So a number that is missing, and an offset in what was left
+//! 4. No number of an extent comes again. So one that is missing, and an offset in what was left
 //!    behind, say that the row's head is in `records` by now.
 //! 5. A row that was replaced stays where it is until its extent is left. No key leads to it.
 
@@ -26,16 +27,14 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use redb::{
-    Database, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use self::space::{Space, UNIT, units};
 use super::{
     index::Place,
     journal::File,
     row::{self, Row},
-    tables::{Broken, broken},
+    tables::{Broken, META, broken, corrupted},
 };
 use crate::{
     engine::record::StoreKey,
@@ -121,7 +120,8 @@ pub(super) struct Responses {
     by_time: BTreeSet<(u64, u32)>,
     space: Space,
     growing: Vec<(Window, u32)>,
-    next: u32,
+    /// The number of the last extent.
+    last: u32,
     /// The end of an extent that is not in the file yet.
     pending: BTreeMap<u32, Vec<u8>>,
     /// Whether the file was written and not forced since.
@@ -164,7 +164,9 @@ impl Responses {
         let end = extents.values().map(|extent| extent.start + u64::from(extent.used)).max();
         let space = Space::beside(extents.values().map(Extent::part).collect());
         let Some(space) = space.filter(|_| end.unwrap_or(0) <= length) else { return Ok(None) };
-        let next = extents.last_key_value().map_or(1, |(last, _)| last + 1);
+        let meta = transaction.open_table(META).map_err(broken)?;
+        let so_far = meta.get("extents").map_err(broken)?.map_or(0, |number| number.value());
+        let last = u32::try_from(so_far).map_err(|_| corrupted("too many extents"))?;
         Ok(Some(Self {
             file: Arc::new(file),
             length,
@@ -172,7 +174,7 @@ impl Responses {
             extents,
             space,
             growing: Vec::new(),
-            next,
+            last,
             pending: BTreeMap::new(),
             unforced: false,
             changed: BTreeSet::new(),
@@ -196,7 +198,7 @@ impl Responses {
 /// Takes a row off the front that is as it was written.
 fn checked(bytes: &mut Bytes) -> Result<(StoreKey, Row), Broken> {
     let whole = bytes.clone();
-    let damaged = || broken(StorageError::Corrupted("a damaged response".to_owned()));
+    let damaged = || corrupted("a damaged response");
     let (key, row) = row::take(bytes).ok_or_else(damaged)?;
     let sum = crc32fast::hash(&whole[..whole.len() - bytes.len()]);
     let kept = bytes.try_get_u32().map_err(|_| damaged())?;

@@ -193,6 +193,8 @@ fn an_extent_is_left_row_by_row_and_its_room_is_used_again() {
     let mut responses = file.responses(&database).unwrap();
     assert_eq!(leave(&database, &mut responses, now), 99);
     assert_eq!(responses.due(u64::MAX), None);
+    // No number comes again, though none is left.
+    let mut responses = file.responses(&database).unwrap();
     let new = append(&database, &mut responses, 200, 100, 3 * DAY);
     assert_eq!(responses.space.end(), end, "the file does not grow");
     let reading = responses.read();

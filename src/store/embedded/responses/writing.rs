@@ -11,7 +11,7 @@ use crate::{
     mutants::{Mutant, is_active},
     store::embedded::{
         row::{self, Row},
-        tables::{Broken, broken},
+        tables::{Broken, META, broken, corrupted},
     },
 };
 
@@ -36,7 +36,7 @@ impl Responses {
         row::put(&mut bytes, key, Some(row));
         bytes.put_u32(crc32fast::hash(&bytes));
         let length = u32::try_from(bytes.len()).expect("responses are limited far below 4 GiB");
-        let number = self.with_room(Window::of(row.response_until, now), length);
+        let number = self.with_room(Window::of(row.response_until, now), length)?;
         let extent = self.extents.get_mut(&number).expect("it has room");
         let offset = extent.used;
         extent.used += length;
@@ -55,12 +55,12 @@ impl Responses {
     }
 
     /// An extent of the window that has room for so many bytes.
-    fn with_room(&mut self, window: Window, length: u32) -> u32 {
+    fn with_room(&mut self, window: Window, length: u32) -> Result<u32, Broken> {
         if let Some(at) = self.growing.iter().position(|(other, _)| *other == window) {
             let number = self.growing[at].1;
             let Extent { room, used, .. } = self.extents[&number];
             if u64::from(used) + u64::from(length) <= room {
-                return number;
+                return Ok(number);
             }
             self.growing.remove(at);
             self.close_extent(number);
@@ -72,13 +72,14 @@ impl Responses {
         let least = units(length.into());
         let usual = units(self.space.end() / PART).clamp(LEAST, MOST);
         let part = self.space.take(least, usual.max(least));
-        let number = self.next;
+        // Some 280 TB of responses; a number that comes again would lead to another's.
+        self.last = self.last.checked_add(1).ok_or_else(|| corrupted("too many extents"))?;
+        let number = self.last;
         let (start, room) = (part.start, part.end - part.start);
         self.extents.insert(number, Extent { start, room, used: 0, left: 0, latest: 0 });
         self.by_time.insert((0, number));
         self.growing.push((window, number));
-        self.next += 1;
-        number
+        Ok(number)
     }
 
     /// Frees what is left of an extent that does not grow any more: nothing was ever there.
@@ -161,6 +162,10 @@ impl Responses {
             self.file.sync_data().map_err(broken)?;
         }
         self.unforced = false;
+        if !self.changed.is_empty() {
+            let mut meta = transaction.open_table(META).map_err(broken)?;
+            meta.insert("extents", u64::from(self.last)).map_err(broken)?;
+        }
         let mut table = transaction.open_table(EXTENTS).map_err(broken)?;
         for number in std::mem::take(&mut self.changed) {
             match self.extents.get(&number) {
