@@ -41,6 +41,8 @@ use super::{StoreError, StoreErrorKind};
 use crate::ambient::Ambient;
 
 mod committer;
+#[cfg(test)]
+mod common;
 mod filter;
 mod folder;
 mod index;

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     engine::record::StoreKey,
     store::embedded::{
+        common::Common,
         row::Row,
         tables::{self, Reader},
     },
@@ -16,6 +17,7 @@ use crate::{
 /// Tables whose index has generations of 16 keys.
 struct Tables {
     database: Database,
+    responses: Common,
     layout: Layout,
 }
 
@@ -23,10 +25,17 @@ impl Tables {
     fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         tables::prepare(&database).unwrap();
-        let mut layout =
-            Layout::open(&database, Box::new(InMemoryBackend::new())).unwrap().unwrap();
+        let responses = Common::default();
+        let layout = Layout::open(&database, Box::new(responses.clone())).unwrap();
+        let mut layout = layout.unwrap();
         layout.index = Index::of(&database, 16);
-        Self { database, layout }
+        Self { database, responses, layout }
+    }
+
+    /// As a process that was started again has them.
+    fn open_again(&mut self) {
+        let responses = Responses::open(&self.database, Box::new(self.responses.clone()));
+        self.layout.responses = responses.unwrap().unwrap();
     }
 
     fn store(
@@ -160,6 +169,7 @@ enum Step {
     Remove { number: u8 },
     Sweep { limit: usize },
     Pass { time: u64 },
+    OpenAgain,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -170,6 +180,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => number().prop_map(|number| Step::Remove { number }),
         2 => (0..4_usize).prop_map(|limit| Step::Sweep { limit }),
         2 => (1..20_u64).prop_map(|time| Step::Pass { time }),
+        1 => Just(Step::OpenAgain),
     ]
 }
 
@@ -195,6 +206,7 @@ proptest! {
                 }
                 Step::Sweep { limit: some } => limit = some,
                 Step::Pass { time } => now += time,
+                Step::OpenAgain => tables.open_again(),
             }
             last += 1;
             tables.store(&changes, last, now, limit).unwrap();

@@ -4,7 +4,7 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::{
     engine::record::{StoreKey, Timestamp},
-    store::embedded::{row::Row, tables},
+    store::embedded::{common::Common, row::Row, tables},
 };
 
 const HOUR: u64 = 3_600_000;
@@ -16,40 +16,8 @@ fn database() -> Database {
     database
 }
 
-/// A file that others may look into.
-#[derive(Clone, Debug)]
-struct Common(Arc<InMemoryBackend>);
-
-impl Common {
-    fn new() -> Self {
-        Self(Arc::new(InMemoryBackend::new()))
-    }
-
-    fn responses(&self, database: &Database) -> Option<Responses> {
-        Responses::open(database, Box::new(self.clone())).unwrap()
-    }
-}
-
-impl redb::StorageBackend for Common {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, length: u64) -> std::io::Result<()> {
-        self.0.set_len(length)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
+fn opened(file: &Common, database: &Database) -> Option<Responses> {
+    Responses::open(database, Box::new(file.clone())).unwrap()
 }
 
 fn key(number: u64) -> StoreKey {
@@ -109,8 +77,8 @@ fn leave(database: &Database, responses: &mut Responses, now: u64) -> usize {
 
 #[test]
 fn rows_are_read_where_they_were_written_and_after_the_file_was_opened_again() {
-    let (database, file) = (database(), Common::new());
-    let mut responses = file.responses(&database).unwrap();
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
     let lengths = [0, 10, 1000, 70_000, 5_000_000, 3];
     let spots = write(&database, &mut responses, |responses| {
         let numbered = (0..).zip(lengths);
@@ -119,7 +87,7 @@ fn rows_are_read_where_they_were_written_and_after_the_file_was_opened_again() {
         };
         numbered.map(append).collect::<Vec<_>>()
     });
-    let mut again = file.responses(&database).unwrap();
+    let mut again = opened(&file, &database).unwrap();
     for responses in [&mut responses, &mut again] {
         let reading = responses.read();
         for ((number, length), spot) in (0..).zip(lengths).zip(&spots) {
@@ -135,14 +103,14 @@ fn rows_are_read_where_they_were_written_and_after_the_file_was_opened_again() {
 
 #[test]
 fn what_was_not_committed_is_written_over() {
-    let (database, file) = (database(), Common::new());
-    let mut responses = file.responses(&database).unwrap();
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
     let first = append(&database, &mut responses, 0, 3, 2 * DAY);
     // The power goes before the transaction is committed.
     for number in 10..30 {
         responses.append(&key(number), &row(number, 30_000, 2 * DAY), DAY).unwrap();
     }
-    let mut responses = file.responses(&database).unwrap();
+    let mut responses = opened(&file, &database).unwrap();
     let second = append(&database, &mut responses, 3, 20, 2 * DAY);
     let reading = responses.read();
     for (number, spot) in (0..).zip(first.iter().chain(&second)) {
@@ -153,8 +121,8 @@ fn what_was_not_committed_is_written_over() {
 
 #[test]
 fn responses_that_expire_together_share_extents() {
-    let (database, file) = (database(), Common::new());
-    let mut responses = file.responses(&database).unwrap();
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
     let row_at = |number: u64, until| row(number, 100, until);
     let spots = write(&database, &mut responses, |responses| {
         let mut spots = Vec::new();
@@ -177,8 +145,8 @@ fn responses_that_expire_together_share_extents() {
 
 #[test]
 fn an_extent_is_left_row_by_row_and_its_room_is_used_again() {
-    let (database, file) = (database(), Common::new());
-    let mut responses = file.responses(&database).unwrap();
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
     let old = append(&database, &mut responses, 0, 100, 2 * DAY);
     let end = responses.space.end();
     let (extent, now) = (old[0].extent, 2 * DAY);
@@ -190,11 +158,11 @@ fn an_extent_is_left_row_by_row_and_its_room_is_used_again() {
     assert!(reading.row(old[1]).unwrap().is_some());
     drop(reading);
     // Where it was left off is known when the file is opened again.
-    let mut responses = file.responses(&database).unwrap();
+    let mut responses = opened(&file, &database).unwrap();
     assert_eq!(leave(&database, &mut responses, now), 99);
     assert_eq!(responses.due(u64::MAX), None);
     // No number comes again, though none is left.
-    let mut responses = file.responses(&database).unwrap();
+    let mut responses = opened(&file, &database).unwrap();
     let new = append(&database, &mut responses, 200, 100, 3 * DAY);
     assert_eq!(responses.space.end(), end, "the file does not grow");
     let reading = responses.read();
@@ -204,8 +172,8 @@ fn an_extent_is_left_row_by_row_and_its_room_is_used_again() {
 
 #[test]
 fn room_is_not_used_again_as_long_as_somebody_reads_it() {
-    let (database, file) = (database(), Common::new());
-    let mut responses = file.responses(&database).unwrap();
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
     let old = append(&database, &mut responses, 0, 10, 2 * DAY);
     let reading = responses.read();
     leave(&database, &mut responses, 2 * DAY);
@@ -225,7 +193,7 @@ fn room_is_not_used_again_as_long_as_somebody_reads_it() {
 #[test]
 fn another_file_is_refused() {
     let database = database();
-    let mut responses = Common::new().responses(&database).unwrap();
+    let mut responses = opened(&Common::default(), &database).unwrap();
     append(&database, &mut responses, 0, 10, 2 * DAY);
-    assert!(Common::new().responses(&database).is_none());
+    assert!(opened(&Common::default(), &database).is_none());
 }
