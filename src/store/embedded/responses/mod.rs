@@ -186,8 +186,9 @@ impl Responses {
 
     /// What readers see after the last transaction.
     pub(super) fn read(&mut self) -> Arc<Reading> {
-        let extents = self.extents.iter();
-        let extents = extents.map(|(number, extent)| (*number, extent.left, extent.start));
+        self.reclaim();
+        let extents =
+            self.extents.iter().map(|(number, extent)| (*number, extent.left, extent.start));
         let first_end = self.by_time.first().map(|(latest, _)| *latest);
         let reading = Arc::new(Reading::new(Arc::clone(&self.file), extents.collect(), first_end));
         self.readers.push_back((self.transactions, Arc::downgrade(&reading)));
