@@ -91,7 +91,7 @@ impl Responses {
     }
 
     /// Frees what was left behind and cannot be looked at any more.
-    fn reclaim(&mut self) {
+    pub(super) fn reclaim(&mut self) {
         while self.readers.front().is_some_and(|(_, reader)| reader.strong_count() == 0) {
             self.readers.pop_front();
         }
