@@ -69,12 +69,18 @@ fn embedded(
     config: &StoreConfig,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let mut options = crate::store::EmbeddedOptions::default();
-    options.page_cache = config.page_cache.unwrap_or(options.page_cache);
+    let options = embedded_options(config);
     let store =
         crate::store::EmbeddedStore::open_with(folder, Arc::new(crate::ambient::System), options)
             .map_err(|error| StartError::new(error.to_string()))?;
     Ok(observed(store, metrics))
+}
+
+#[cfg(feature = "embedded")]
+fn embedded_options(config: &StoreConfig) -> crate::store::EmbeddedOptions {
+    let mut options = crate::store::EmbeddedOptions::default();
+    options.page_cache = config.page_cache.unwrap_or(options.page_cache);
+    options
 }
 
 #[cfg(feature = "redis")]
@@ -127,4 +133,17 @@ async fn redis(_: &str, _: &StoreConfig, _: &Metrics) -> Result<Arc<dyn Store>, 
     Err(StartError::new(
         "store.url: this program was built without the feature `redis`; use file:FOLDER or memory:",
     ))
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_store_gets_the_page_cache_that_is_set() {
+        let set = StoreConfig { page_cache: Some(1 << 20), ..StoreConfig::default() };
+        assert_eq!(embedded_options(&set).page_cache, 1 << 20);
+        let usual = crate::store::EmbeddedOptions::default().page_cache;
+        assert_eq!(embedded_options(&StoreConfig::default()).page_cache, usual);
+    }
 }

@@ -1,37 +1,54 @@
 //! A file for tests, which can be opened again and outlives who had it.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use redb::{StorageBackend, backends::InMemoryBackend};
 
 /// Its clones are the same file.
 #[derive(Clone, Debug)]
-pub(super) struct Common(Arc<InMemoryBackend>);
+pub(super) struct Common {
+    file: Arc<InMemoryBackend>,
+    forced: Arc<AtomicUsize>,
+}
+
+impl Common {
+    /// How often it was forced to the disk.
+    pub(super) fn forced(&self) -> usize {
+        self.forced.load(Relaxed)
+    }
+}
 
 impl Default for Common {
     fn default() -> Self {
-        Self(Arc::new(InMemoryBackend::new()))
+        Self { file: Arc::new(InMemoryBackend::new()), forced: Arc::default() }
     }
 }
 
 impl StorageBackend for Common {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.file.read(offset, out)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.forced.fetch_add(1, Relaxed);
+        self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.file.write(offset, data)
     }
 }

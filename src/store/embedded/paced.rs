@@ -91,50 +91,21 @@ impl<B: StorageBackend> StorageBackend for Paced<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use redb::backends::InMemoryBackend;
-
     use super::*;
-
-    #[derive(Debug)]
-    struct Counted(InMemoryBackend, Arc<AtomicUsize>);
-
-    impl StorageBackend for Counted {
-        fn len(&self) -> io::Result<u64> {
-            self.0.len()
-        }
-
-        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-            self.0.read(offset, out)
-        }
-
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.0.set_len(len)
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            self.1.fetch_add(1, Relaxed);
-            self.0.sync_data()
-        }
-
-        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-            self.0.write(offset, data)
-        }
-    }
+    use crate::store::embedded::common::Common;
 
     #[test]
     fn no_more_than_a_piece_is_ahead_of_a_forced_write() {
-        let forced = Arc::new(AtomicUsize::new(0));
-        let file = Paced::new(Counted(InMemoryBackend::new(), Arc::clone(&forced)));
+        let disk = Common::default();
+        let file = Paced::new(disk.clone());
         file.set_len(4 << 20).unwrap();
         for page in 0..256 {
             file.write(page << 12, &[1; 4096]).unwrap();
         }
-        assert_eq!(forced.load(Relaxed), (1 << 20) / PIECE);
+        assert_eq!(disk.forced(), (1 << 20) / PIECE);
         file.write(0, &[1; 4096]).unwrap();
         file.sync_data().unwrap();
         file.write(0, &vec![1; PIECE - 1]).unwrap();
-        assert_eq!(forced.load(Relaxed), (1 << 20) / PIECE + 1, "a forced write begins anew");
+        assert_eq!(disk.forced(), (1 << 20) / PIECE + 1, "a forced write begins anew");
     }
 }

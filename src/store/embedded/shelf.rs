@@ -93,13 +93,12 @@ impl<'t> Shelf<'t> {
             let (half, other) = halves(key);
             let old = match row {
                 Some(row) => {
-                    let spot = match row.response {
-                        Some(_) => Some(self.responses.append(key, row, now.0)?),
-                        None => None,
-                    };
-                    if spot.is_none() {
+                    let spot = if row.response.is_some() {
+                        Some(self.responses.append(key, row, now.0)?)
+                    } else {
                         bare.push((row, half, other));
-                    }
+                        None
+                    };
                     self.index.insert(half, Spot::place(spot, row.until))?
                 }
                 None => self.index.remove(half)?,
@@ -159,7 +158,7 @@ impl<'t> Shelf<'t> {
             && !is_over()
             && let Some(extent) = self.responses.due(now.0)
         {
-            for (spot, key, row) in self.responses.rows(extent)?.into_iter().take(limit - swept) {
+            for (spot, key, row) in self.responses.rows(extent, limit - swept)? {
                 let (half, _) = halves(&key);
                 // Rows that were replaced are left behind, and nothing else.
                 if self.index.get(half)? == Some(Spot::place(Some(spot), row.until)) {

@@ -214,7 +214,7 @@ impl Responses {
     /// All rows, those that were replaced among them.
     pub(super) fn all(&mut self) -> Vec<writing::Found> {
         let numbers: Vec<u32> = self.extents.keys().copied().collect();
-        numbers.into_iter().flat_map(|number| self.rows(number).unwrap()).collect()
+        numbers.into_iter().flat_map(|number| self.rows(number, usize::MAX).unwrap()).collect()
     }
 }
 

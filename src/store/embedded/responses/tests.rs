@@ -66,7 +66,7 @@ fn leave(database: &Database, responses: &mut Responses, now: u64) -> usize {
     write(database, responses, |responses| {
         let mut left = 0;
         while let Some(extent) = responses.due(now) {
-            for (spot, ..) in responses.rows(extent).unwrap() {
+            for (spot, ..) in responses.rows(extent, usize::MAX).unwrap() {
                 responses.leave(spot);
                 left += 1;
             }

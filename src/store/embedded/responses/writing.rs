@@ -121,15 +121,19 @@ impl Responses {
         self.by_time.first().filter(|(latest, _)| *latest <= now).map(|(_, number)| *number)
     }
 
-    /// The rows of an extent that have not been left behind, in their order.
-    pub(in super::super) fn rows(&mut self, number: u32) -> Result<Vec<Found>, Broken> {
+    /// The first `limit` rows of an extent that have not been left behind, in their order.
+    pub(in super::super) fn rows(
+        &mut self,
+        number: u32,
+        limit: usize,
+    ) -> Result<Vec<Found>, Broken> {
         self.write(number).map_err(broken)?;
         let Extent { start, used, left, .. } = self.extents[&number];
         let mut bytes = vec![0; (used - left) as usize];
         self.file.read(start + u64::from(left), &mut bytes).map_err(broken)?;
         let (mut bytes, mut rows) = (bytes::Bytes::from(bytes), Vec::new());
         let mut offset = left;
-        while offset < used {
+        while offset < used && rows.len() < limit {
             let before = bytes.len();
             let (key, row) = checked(&mut bytes)?;
             let length = u32::try_from(before - bytes.len()).expect("part of an extent");
