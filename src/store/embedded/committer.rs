@@ -43,12 +43,13 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// How much gathers before it is moved: the more, the fewer pages of the tables are
 /// written for each change. So many keys share the pages of the youngest generation of the
-/// [index](super::index), at most some six thousand, which fit into the half of the usual
-/// [cache](super::EmbeddedOptions) that is for writing.
+/// [index](super::index), some eight hundred.
 const GATHER: Size = Size { keys: 16_384, bytes: 16 << 20 };
 
-/// How long it gathers at the most, by the store's clock, under load.
-const GATHER_TIME: Duration = Duration::from_millis(500);
+/// How long it gathers at the most, by the store's clock, under load: so long that a load of
+/// a few thousand keys a second is moved by [`GATHER`], since whoever claims meanwhile waits
+/// for a disk that is busy with the pages of a move.
+const GATHER_TIME: Duration = Duration::from_secs(4);
 
 /// How long it is quiet before what has gathered is moved anyway.
 const QUIET: Duration = Duration::from_millis(50);

@@ -36,9 +36,9 @@ mod writing;
 
 pub(super) use self::{reading::Reading, writing::Writing};
 
-/// The fewest keys that a generation is made for: its pages take some 25 MiB. Where rules
+/// The fewest keys that a generation is made for: its pages take some 3 MiB. Where rules
 /// can be broken, so few that each test of the store goes through many generations.
-const KEYS: u64 = if cfg!(feature = "mutants") { 64 } else { 1 << 19 };
+const KEYS: u64 = if cfg!(feature = "mutants") { 64 } else { 1 << 16 };
 
 /// A generation is made for this part of all keys if that is more, so that there are not
 /// many of them.
