@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The layout of these tables and of the journal.
-pub(super) const FORMAT: u64 = 6;
+pub(super) const FORMAT: u64 = 7;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RECORDS: TableDefinition<'_, Timed, Head> = TableDefinition::new("records");

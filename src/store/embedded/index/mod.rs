@@ -2,8 +2,8 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `generations` | number of the generation | keys it is made for, keys that were put into it |
-//! | `filters` | the same, of each but the youngest | digest of its filter, the filter |
+//! | `generations` | number of the generation | keys it is made for, keys that were put into it, whether it is merged |
+//! | `filters` | the same, of each that is full | digest of its filter, the filter |
 //! | `index.N` | half of the store key | when the record expires, where its row lies: extent, offset, length (0: in `records`) |
 //!
 //! Keys are spread evenly, so a change of one key writes a page of its own again, however
@@ -15,7 +15,10 @@
 //!    to the filter before. A key that no filter knows is looked for nowhere.
 //! 3. When as many keys were put into the youngest as it is made for, it stays as it is but
 //!    for what is removed, and its filter is written beside it. The next is begun.
-//! 4. A generation whose keys have become few moves on, little by little, so that the filters
+//! 4. When [`TOGETHER`] have become full, they are [merged](merging) into one, little by
+//!    little and in the order of keys, so that keys that move together share their pages.
+//!    It is full when they are empty.
+//! 5. A generation whose keys have become few moves on into the youngest, so that the filters
 //!    of few keys do not add up. One that is empty is removed.
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use super::{
 };
 use crate::mutants::{Mutant, is_active};
 
+mod merging;
 mod reading;
 mod writing;
 
@@ -38,16 +42,19 @@ pub(super) use self::{reading::Reading, writing::Writing};
 
 /// The fewest keys that a generation is made for: its pages take some 3 MiB. Where rules
 /// can be broken, so few that each test of the store goes through many generations.
-const KEYS: u64 = if cfg!(feature = "mutants") { 64 } else { 1 << 16 };
+const KEYS: u64 = if cfg!(feature = "mutants") { 16 } else { 1 << 16 };
 
-/// A generation is made for this part of all keys if that is more, so that there are not
-/// many of them.
+/// So many full generations become one.
+const TOGETHER: usize = 8;
+
+/// One that is merged has this part of all keys if that is more, so that there are not many
+/// of them.
 const PART: u64 = 16;
 
 /// From this part of its keys on, what is left in a generation moves on.
 const FEW: u64 = 8;
 
-const GENERATIONS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("generations");
+const GENERATIONS: TableDefinition<'_, u64, (u64, u64, bool)> = TableDefinition::new("generations");
 const FILTERS: TableDefinition<'_, u64, (&[u8; 32], &[u8])> = TableDefinition::new("filters");
 
 type Half = &'static [u8; 16];
@@ -64,6 +71,8 @@ struct Generation {
     name: String,
     /// How many keys it is made for.
     keys: u64,
+    /// It was not put key by key, but made of others.
+    merged: bool,
     filter: Filter,
 }
 
@@ -72,19 +81,35 @@ struct Generation {
 pub(super) struct Index {
     /// From old to young, and never empty.
     generations: Vec<Arc<Generation>>,
+    /// The number of the one that others are being merged into.
+    growing: Option<u64>,
     /// How many keys the youngest has taken.
     taken: u64,
     /// The fewest keys of a generation.
     fewest: u64,
 }
 
-/// The index within a transaction: the tables of all generations.
+/// The index within a transaction.
 #[derive(Debug)]
-struct Opened<T>(Vec<(Arc<Generation>, T)>);
+struct Opened<T> {
+    /// With their tables, from old to young.
+    generations: Vec<(Arc<Generation>, T)>,
+    growing: Option<u64>,
+}
 
 impl Generation {
-    fn new(number: u64, keys: u64, filter: Filter) -> Self {
-        Self { number, name: name(number), keys, filter }
+    fn new(number: u64, keys: u64, merged: bool, filter: Filter) -> Self {
+        Self { number, name: name(number), keys, merged, filter }
+    }
+
+    /// One without keys.
+    fn empty(number: u64, keys: u64, merged: bool) -> Self {
+        Self::new(number, keys, merged, Filter::new(keys))
+    }
+
+    /// Whether its keys move into the generation with the number `growing`.
+    fn merges_into(&self, growing: Option<u64>) -> bool {
+        !self.merged && growing.is_some_and(|growing| self.number < growing)
     }
 
     fn table(&self) -> TableDefinition<'_, Half, Place> {
@@ -100,8 +125,8 @@ fn name(number: u64) -> String {
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), Broken> {
     transaction.open_table(FILTERS).map_err(broken)?;
     let mut generations = transaction.open_table(GENERATIONS).map_err(broken)?;
-    generations.insert(0, (KEYS, 0)).map_err(broken)?;
-    transaction.open_table(Generation::new(0, KEYS, Filter::new(0)).table()).map_err(broken)?;
+    generations.insert(0, (KEYS, 0, false)).map_err(broken)?;
+    transaction.open_table(Generation::empty(0, 0, false).table()).map_err(broken)?;
     Ok(())
 }
 
@@ -110,28 +135,33 @@ impl Index {
     pub(super) fn open(database: &Database) -> Result<Self, Broken> {
         let transaction = database.begin_read().map_err(broken)?;
         let table = transaction.open_table(GENERATIONS).map_err(broken)?;
-        let (mut generations, mut taken) = (Vec::new(), 0);
+        let filters = transaction.open_table(FILTERS).map_err(broken)?;
+        let (mut generations, mut growing, mut taken) = (Vec::new(), None, 0);
         for row in table.iter().map_err(broken)? {
             let (number, row) = row.map_err(broken)?;
-            let (number, (keys, so_far)) = (number.value(), row.value());
-            let filter = match written(&transaction, number)? {
+            let (number, (keys, so_far, merged)) = (number.value(), row.value());
+            let row = filters.get(number).map_err(broken)?;
+            if merged && row.is_none() {
+                growing = Some(number);
+            }
+            let filter = match row.and_then(|row| written(number, row.value())) {
                 Some(filter) => filter,
                 None => gathered(&transaction, number, keys)?,
             };
-            generations.push(Arc::new(Generation::new(number, keys, filter)));
+            generations.push(Arc::new(Generation::new(number, keys, merged, filter)));
             taken = so_far;
         }
         if generations.is_empty() {
             return Err(corrupted("an index without generations"));
         }
-        Ok(Self { generations, taken, fewest: KEYS })
+        Ok(Self { generations, growing, taken, fewest: KEYS })
     }
 
     /// An empty index with smaller generations than usual.
     #[cfg(test)]
     pub(super) fn of(database: &Database, keys: u64) -> Self {
         let mut index = Self::open(database).unwrap();
-        index.generations = vec![Arc::new(Generation::new(0, keys, Filter::new(keys)))];
+        index.generations = vec![Arc::new(Generation::empty(0, keys, false))];
         index.fewest = keys;
         index
     }
@@ -155,20 +185,18 @@ impl Index {
         let tables = self.generations.iter().map(|generation| {
             Ok((Arc::clone(generation), open(generation.table()).map_err(broken)?))
         });
-        Ok(Opened(tables.collect::<Result<_, Broken>>()?))
+        let generations = tables.collect::<Result<_, Broken>>()?;
+        Ok(Opened { generations, growing: self.growing })
     }
 }
 
-/// The filter of a generation as it was written, if it was, and is whole.
-fn written(transaction: &ReadTransaction, number: u64) -> Result<Option<Filter>, Broken> {
-    let filters = transaction.open_table(FILTERS).map_err(broken)?;
-    let Some(row) = filters.get(number).map_err(broken)? else { return Ok(None) };
-    let (digest, bytes) = row.value();
+/// The filter of a generation as it was written, if it is whole.
+fn written(generation: u64, (digest, bytes): (&[u8; 32], &[u8])) -> Option<Filter> {
     if blake3::hash(bytes) != *digest && !is_active(Mutant::TrustFilters) {
-        tracing::warn!(generation = number, "a filter of the index is damaged and is made anew");
-        return Ok(None);
+        tracing::warn!(generation, "a filter of the index is damaged and is made anew");
+        return None;
     }
-    Ok(Filter::from_bytes(bytes))
+    Filter::from_bytes(bytes)
 }
 
 /// A filter of what a generation for `keys` keys holds.
@@ -186,7 +214,7 @@ fn gathered(transaction: &ReadTransaction, number: u64, keys: u64) -> Result<Fil
 impl<T: ReadableTable<Half, Place>> Opened<T> {
     fn get(&self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
         // Who asks for a key again does so soon.
-        for (generation, table) in self.0.iter().rev() {
+        for (generation, table) in self.generations.iter().rev() {
             if generation.filter.knows(half)
                 && let Some(place) = table.get(half).map_err(broken)?
             {
@@ -197,14 +225,16 @@ impl<T: ReadableTable<Half, Place>> Opened<T> {
     }
 
     fn count(&self) -> Result<u64, Broken> {
-        self.0.iter().map(|(_, table)| table.len().map_err(broken)).sum()
+        self.generations.iter().map(|(_, table)| table.len().map_err(broken)).sum()
     }
 
-    /// An older generation with few keys left.
+    /// A full generation with few keys left, unless they move anyway.
     fn sparse(&self) -> Result<Option<usize>, Broken> {
-        let older = self.0.iter().take(self.0.len() - 1);
-        for (at, (generation, table)) in older.enumerate() {
-            if table.len().map_err(broken)? < generation.keys / FEW {
+        let full = self.generations.iter().take(self.generations.len() - 1);
+        for (at, (generation, table)) in full.enumerate() {
+            let moves =
+                self.growing == Some(generation.number) || generation.merges_into(self.growing);
+            if !moves && table.len().map_err(broken)? < generation.keys / FEW {
                 return Ok(Some(at));
             }
         }

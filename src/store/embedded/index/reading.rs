@@ -25,9 +25,9 @@ impl Reading {
         self.0.count()
     }
 
-    /// Whether there are keys to [move on](super::Writing::move_on).
+    /// Whether there are keys to [move](super::Writing::move_on).
     pub(in super::super) fn is_due(&self) -> Result<bool, Broken> {
-        Ok(self.0.sparse()?.is_some())
+        Ok(self.0.growing.is_some() || self.0.sparse()?.is_some())
     }
 
     /// The first `limit` keys after `after`, in their order.
@@ -38,7 +38,7 @@ impl Reading {
     ) -> Result<Vec<([u8; 16], Place)>, Broken> {
         let start = after.map_or(Unbounded, Excluded);
         let (mut ranges, mut heads) = (Vec::new(), BinaryHeap::new());
-        for (_, table) in &self.0.0 {
+        for (_, table) in &self.0.generations {
             ranges.push(table.range::<&[u8; 16]>((start, Unbounded)).map_err(broken)?);
         }
         for from in 0..ranges.len() {

@@ -122,17 +122,98 @@ fn what_is_left_of_a_generation_moves_on_and_what_is_empty_is_gone() {
     );
 }
 
+/// Merges until nothing is left to do, `step` keys in each transaction, and tells how many
+/// transactions that took.
+fn settle(database: &Database, index: &mut Index, step: usize) -> usize {
+    let mut steps = 0;
+    while read(database, index).is_due().unwrap() {
+        write(database, index, |writing| assert!(writing.move_on(step).unwrap() <= step));
+        steps += 1;
+        assert!(steps < 10_000, "it does not end");
+    }
+    steps
+}
+
+fn kinds(index: &Index) -> Vec<bool> {
+    index.generations.iter().map(|generation| generation.merged).collect()
+}
+
 #[test]
-fn more_keys_make_larger_generations() {
+fn full_generations_become_one() {
     let database = database();
-    let mut index = filled(&database, 600);
-    let made_for = |index: &Index| index.generations.last().unwrap().keys;
-    assert!((30..=600 / PART).contains(&made_for(&index)), "{}", made_for(&index));
-    let all = index.generations.len();
-    assert!(all < 32, "{all} generations");
+    let mut index = filled(&database, 127);
+    assert_eq!(kinds(&index), [false; 8]);
+    assert!(!read(&database, &index).is_due().unwrap());
+    write(&database, &mut index, |writing| writing.insert(&half(127), at(127)).unwrap());
+    assert_eq!(
+        kinds(&index),
+        [false, false, false, false, false, false, false, false, true, false]
+    );
+
+    // Half of it, during which keys are put again, removed, added, and read after a restart.
+    for _ in 0..6 {
+        assert_eq!(write(&database, &mut index, |writing| writing.move_on(10).unwrap()), 10);
+    }
     write(&database, &mut index, |writing| {
-        (0..600).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+        for number in 0..32 {
+            assert_eq!(writing.insert(&half(number), at(1000)).unwrap(), Some(at(number)));
+        }
+        for number in 32..64 {
+            assert_eq!(writing.remove(&half(number)).unwrap(), Some(at(number)));
+        }
+        assert_eq!(writing.insert(&half(500), at(500)).unwrap(), None);
     });
+    let expected = |number| match number {
+        0..32 => Some(1000),
+        64..128 | 500 => Some(number),
+        _ => None,
+    };
+    holds(&database, &index, expected);
+    let mut again = Index::open(&database).unwrap();
+    assert_eq!((again.growing, again.generations.len()), (index.growing, index.generations.len()));
+    again.fewest = index.fewest;
+    holds(&database, &again, expected);
+
+    settle(&database, &mut again, 10);
+    assert_eq!((kinds(&again), again.growing), (vec![true, false, false], None));
+    holds(&database, &again, expected);
+    // Those that were merged are gone with their filters, and the one they became has its own.
+    let transaction = database.begin_read().unwrap();
+    assert_eq!(transaction.open_table(FILTERS).unwrap().len().unwrap(), 2);
+    holds(&database, &Index::open(&database).unwrap(), expected);
+}
+
+#[test]
+fn what_has_expired_meanwhile_leaves_nothing_to_merge() {
+    let database = database();
+    let mut index = filled(&database, 128);
+    write(&database, &mut index, |writing| {
+        (0..128).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+    });
+    settle(&database, &mut index, 10);
+    assert_eq!((kinds(&index), index.growing), (vec![false], None));
+    holds(&database, &index, |_| None);
+}
+
+#[test]
+fn more_keys_make_larger_generations_and_not_many() {
+    let database = database();
+    let mut index = Index::of(&database, 4);
+    for number in 0..1000 {
+        write(&database, &mut index, |writing| {
+            writing.insert(&half(number), at(number)).unwrap();
+            writing.move_on(2).unwrap();
+        });
+    }
+    let made_for = |index: &Index| index.generations.last().unwrap().keys;
+    assert!((6..=1000 / PART).contains(&made_for(&index)), "{}", made_for(&index));
+    let all = index.generations.len();
+    assert!(all < 64, "{all} generations");
+    holds(&database, &index, Some);
+    write(&database, &mut index, |writing| {
+        (0..1000).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+    });
+    settle(&database, &mut index, 2);
     assert_eq!(index.generations.len(), 1);
     holds(&database, &index, |_| None);
 }
@@ -159,10 +240,11 @@ proptest! {
 
     #[test]
     fn the_index_is_a_map(
+        keys in prop::sample::select(vec![2, 16]),
         steps in prop::collection::vec((0..60_u64, prop::option::weighted(0.6, 0..1000_u64), 0..4_usize), 1..200)
     ) {
         let database = database();
-        let mut index = Index::of(&database, 16);
+        let mut index = Index::of(&database, keys);
         let mut expected = std::collections::BTreeMap::new();
         for (number, time, moved) in steps {
             let before = write(&database, &mut index, |writing| {

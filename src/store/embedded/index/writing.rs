@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use redb::{ReadableTableMetadata, Table, WriteTransaction};
 
-use super::{FILTERS, GENERATIONS, Generation, Half, Index, Opened, PART, Place};
-use crate::store::embedded::{
-    filter::Filter,
-    tables::{Broken, broken},
-};
+use super::{FILTERS, GENERATIONS, Generation, Half, Index, Opened, PART, Place, TOGETHER};
+use crate::store::embedded::tables::{Broken, broken};
 
 /// The index within a write transaction.
 pub(in super::super) struct Writing<'t> {
@@ -24,7 +21,7 @@ impl Writing<'_> {
         half: &[u8; 16],
         place: Place,
     ) -> Result<Option<Place>, Broken> {
-        let older = self.opened.0.len() - 1;
+        let older = self.opened.generations.len() - 1;
         let before = self.remove_from(older, half)?;
         let replaced = self.put(half, place)?;
         Ok(before.or(replaced))
@@ -37,12 +34,12 @@ impl Writing<'_> {
 
     /// Removes a key, and returns what it had.
     pub(in super::super) fn remove(&mut self, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
-        self.remove_from(self.opened.0.len(), half)
+        self.remove_from(self.opened.generations.len(), half)
     }
 
     /// Removes a key from one of the `oldest`.
     fn remove_from(&mut self, oldest: usize, half: &[u8; 16]) -> Result<Option<Place>, Broken> {
-        for (generation, table) in self.opened.0.iter_mut().take(oldest) {
+        for (generation, table) in self.opened.generations.iter_mut().take(oldest) {
             if generation.filter.knows(half)
                 && let Some(place) = table.remove(half).map_err(broken)?
             {
@@ -53,63 +50,106 @@ impl Writing<'_> {
     }
 
     /// Puts a key into the youngest, and returns what it had there.
-    fn put(&mut self, half: &[u8; 16], place: Place) -> Result<Option<Place>, Broken> {
-        let (generation, table) = self.opened.0.last_mut().expect("there is always a youngest");
+    pub(super) fn put(&mut self, half: &[u8; 16], place: Place) -> Result<Option<Place>, Broken> {
+        let (generation, table) =
+            self.opened.generations.last_mut().expect("there is always a youngest");
         generation.filter.add(half);
         let before = table.insert(half, place).map_err(broken)?.map(|place| place.value());
         self.taken += u64::from(before.is_none());
         Ok(before)
     }
 
-    /// Moves up to `limit` keys of a generation that has few left to the youngest, and
-    /// returns how many.
-    pub(in super::super) fn move_on(&mut self, limit: usize) -> Result<usize, Broken> {
-        let Some(sparse) = self.opened.sparse()? else { return Ok(0) };
-        let table = &mut self.opened.0[sparse].1;
-        let mut moving = Vec::new();
-        for entry in table.extract_if(|_, _| true).map_err(broken)?.take(limit) {
-            let (half, place) = entry.map_err(broken)?;
-            moving.push((*half.value(), place.value()));
-        }
-        for (half, place) in &moving {
-            self.put(half, *place)?;
-        }
-        Ok(moving.len())
-    }
-
     /// Removes the generations that are empty, begins the next if the youngest is full,
     /// and returns what there is when the transaction has been committed.
     pub(in super::super) fn close(self, transaction: &WriteTransaction) -> Result<Index, Broken> {
-        let Self { opened, taken, fewest } = self;
-        let all = opened.count()?;
-        let mut table = transaction.open_table(GENERATIONS).map_err(broken)?;
-        let mut filters = transaction.open_table(FILTERS).map_err(broken)?;
-        let youngest = opened.0.len() - 1;
-        let mut index = Index { generations: Vec::new(), taken, fewest };
-        for (at, (generation, keys)) in opened.0.into_iter().enumerate() {
-            if at < youngest && keys.is_empty().map_err(broken)? {
+        let Self { opened: Opened { generations, growing }, taken, fewest } = self;
+        let mut next = Next {
+            all: 0,
+            table: transaction.open_table(GENERATIONS).map_err(broken)?,
+            filters: transaction.open_table(FILTERS).map_err(broken)?,
+            index: Index { generations: Vec::new(), growing, taken, fewest },
+        };
+        let youngest = generations.len() - 1;
+        for (at, (generation, keys)) in generations.into_iter().enumerate() {
+            let count = keys.len().map_err(broken)?;
+            next.all += count;
+            if at < youngest && count == 0 && growing != Some(generation.number) {
                 drop(keys);
                 transaction.delete_table(generation.table()).map_err(broken)?;
-                table.remove(generation.number).map_err(broken)?;
-                filters.remove(generation.number).map_err(broken)?;
+                next.table.remove(generation.number).map_err(broken)?;
+                next.filters.remove(generation.number).map_err(broken)?;
             } else {
-                index.generations.push(generation);
+                next.index.generations.push(generation);
             }
         }
-        let Generation { number, keys, filter, .. } =
-            &**index.generations.last().expect("the youngest stays");
-        table.insert(number, (*keys, taken)).map_err(broken)?;
-        if taken >= *keys {
-            let bytes = filter.to_bytes();
-            let digest = blake3::hash(&bytes);
-            filters.insert(number, (digest.as_bytes(), &*bytes)).map_err(broken)?;
-            let (number, keys) = (number + 1, fewest.max(all / PART));
-            table.insert(number, (keys, 0)).map_err(broken)?;
-            let next = Generation::new(number, keys, Filter::new(keys));
-            transaction.open_table(next.table()).map_err(broken)?;
-            index.generations.push(Arc::new(next));
-            index.taken = 0;
-        }
-        Ok(index)
+        next.finish_merge()?;
+        next.turn_over(transaction)?;
+        Ok(next.index)
     }
+}
+
+type Filters<'t> = Table<'t, u64, (&'static [u8; 32], &'static [u8])>;
+
+/// The index as it is becoming, and where that is written.
+struct Next<'t> {
+    /// How many keys there are.
+    all: u64,
+    table: Table<'t, u64, (u64, u64, bool)>,
+    filters: Filters<'t>,
+    index: Index,
+}
+
+impl Next<'_> {
+    /// The generation that was growing is full when the others are gone.
+    fn finish_merge(&mut self) -> Result<(), Broken> {
+        let Some(number) = self.index.growing else { return Ok(()) };
+        let generations = &self.index.generations;
+        if generations.iter().any(|other| other.merges_into(Some(number))) {
+            return Ok(());
+        }
+        if let Some(merged) = generations.iter().find(|other| other.number == number) {
+            write(&mut self.filters, merged)?;
+        }
+        self.index.growing = None;
+        Ok(())
+    }
+
+    /// When the youngest is full, begins the next, and before it one to merge into if there
+    /// are enough to be merged.
+    fn turn_over(&mut self, transaction: &WriteTransaction) -> Result<(), Broken> {
+        let Index { generations, growing, taken, fewest } = &mut self.index;
+        let youngest = Arc::clone(generations.last().expect("the youngest stays"));
+        self.table.insert(youngest.number, (youngest.keys, *taken, false)).map_err(broken)?;
+        if *taken < youngest.keys {
+            return Ok(());
+        }
+        write(&mut self.filters, &youngest)?;
+        *taken = 0;
+        let mut number = youngest.number + 1;
+        let full: Vec<_> = generations.iter().filter(|other| !other.merged).collect();
+        let mut begun = Vec::new();
+        if growing.is_none() && full.len() >= TOGETHER {
+            let keys = full.iter().map(|other| other.keys).sum();
+            begun.push(Generation::empty(number, keys, true));
+            *growing = Some(number);
+            number += 1;
+        }
+        let keys = self.all / (PART * TOGETHER as u64);
+        begun.push(Generation::empty(number, keys.max(*fewest), false));
+        for generation in begun {
+            let Generation { number, keys, merged, .. } = generation;
+            self.table.insert(number, (keys, 0, merged)).map_err(broken)?;
+            transaction.open_table(generation.table()).map_err(broken)?;
+            generations.push(Arc::new(generation));
+        }
+        Ok(())
+    }
+}
+
+/// Writes the filter of a generation that is full.
+fn write(filters: &mut Filters<'_>, generation: &Generation) -> Result<(), Broken> {
+    let bytes = generation.filter.to_bytes();
+    let digest = blake3::hash(&bytes);
+    filters.insert(generation.number, (digest.as_bytes(), &*bytes)).map_err(broken)?;
+    Ok(())
 }

@@ -1,0 +1,64 @@
+//! How keys come from one generation into another.
+
+use redb::Table;
+
+use super::{Half, Place, Writing};
+use crate::store::embedded::tables::{Broken, broken};
+
+impl Writing<'_> {
+    /// Moves up to `limit` keys that are being merged, or that few are left beside, and
+    /// returns how many.
+    pub(in super::super) fn move_on(&mut self, limit: usize) -> Result<usize, Broken> {
+        let merged = self.merge(limit)?;
+        Ok(merged + self.thin_out(limit - merged)?)
+    }
+
+    /// Moves keys into the generation that is growing: as many of each other, and each from
+    /// its least key on. Since keys are spread evenly, these are the same part of all.
+    fn merge(&mut self, limit: usize) -> Result<usize, Broken> {
+        let growing = self.opened.growing;
+        let generations = &mut self.opened.generations;
+        let mut left = generations.iter().filter(|(other, _)| other.merges_into(growing)).count();
+        let mut moving = Vec::new();
+        for (other, table) in generations.iter_mut() {
+            if other.merges_into(growing) {
+                take((limit - moving.len()).div_ceil(left), table, &mut moving)?;
+                left -= 1;
+            }
+        }
+        // In the order of keys, neighbours share the way to their page.
+        moving.sort_unstable_by_key(|(half, _)| *half);
+        let target = generations.iter_mut().find(|(other, _)| Some(other.number) == growing);
+        if let Some((target, table)) = target {
+            for (half, place) in &moving {
+                target.filter.add(half);
+                table.insert(half, *place).map_err(broken)?;
+            }
+        }
+        Ok(moving.len())
+    }
+
+    /// Moves keys of a generation that has few left into the youngest.
+    fn thin_out(&mut self, limit: usize) -> Result<usize, Broken> {
+        let Some(sparse) = self.opened.sparse()? else { return Ok(0) };
+        let mut moving = Vec::new();
+        take(limit, &mut self.opened.generations[sparse].1, &mut moving)?;
+        for (half, place) in &moving {
+            self.put(half, *place)?;
+        }
+        Ok(moving.len())
+    }
+}
+
+/// Takes up to `limit` keys out of a table, from the least on.
+fn take(
+    limit: usize,
+    table: &mut Table<'_, Half, Place>,
+    taken: &mut Vec<([u8; 16], Place)>,
+) -> Result<(), Broken> {
+    for entry in table.extract_if(|_, _| true).map_err(broken)?.take(limit) {
+        let (half, place) = entry.map_err(broken)?;
+        taken.push((*half.value(), place.value()));
+    }
+    Ok(())
+}
