@@ -81,6 +81,8 @@ pub enum Mutant {
     ForgetReadAhead,
     /// A damaged filter of the embedded store's index says which keys there are.
     TrustFilters,
+    /// Keys that move into another generation of that index are not added to its filter.
+    MoveUnnoticed,
     /// The embedded store's tables lead to responses that were not forced to the disk.
     CommitBeforeResponses,
     /// The room of expired responses is written again while somebody reads them.
@@ -91,7 +93,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -129,6 +131,7 @@ impl Mutant {
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,
         Self::TrustFilters,
+        Self::MoveUnnoticed,
         Self::CommitBeforeResponses,
         Self::ReuseWhileRead,
         Self::TrustResponses,

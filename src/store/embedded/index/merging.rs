@@ -3,7 +3,10 @@
 use redb::Table;
 
 use super::{Half, Place, Writing};
-use crate::store::embedded::tables::{Broken, broken};
+use crate::{
+    mutants::{Mutant, is_active},
+    store::embedded::tables::{Broken, broken, corrupted},
+};
 
 impl Writing<'_> {
     /// Moves up to `limit` keys that are being merged, or that few are left beside, and
@@ -16,24 +19,30 @@ impl Writing<'_> {
     /// Moves keys into the generation that is growing: as many of each other, and each from
     /// its least key on. Since keys are spread evenly, these are the same part of all.
     fn merge(&mut self, limit: usize) -> Result<usize, Broken> {
-        let growing = self.opened.growing;
-        let generations = &mut self.opened.generations;
-        let mut left = generations.iter().filter(|(other, _)| other.merges_into(growing)).count();
-        let mut moving = Vec::new();
-        for (other, table) in generations.iter_mut() {
-            if other.merges_into(growing) {
-                take((limit - moving.len()).div_ceil(left), table, &mut moving)?;
-                left -= 1;
+        let Some(number) = self.opened.growing else { return Ok(0) };
+        let (mut others, mut target) = (Vec::new(), None);
+        for (generation, table) in &mut self.opened.generations {
+            if generation.merges_into(Some(number)) {
+                others.push(table);
+            } else if generation.number == number {
+                target = Some((&generation.filter, table));
             }
+        }
+        let Some((filter, target)) = target else {
+            return Err(corrupted("generations that become one which is not there"));
+        };
+        let (mut left, mut moving) = (others.len(), Vec::new());
+        for table in others {
+            take((limit - moving.len()).div_ceil(left), table, &mut moving)?;
+            left -= 1;
         }
         // In the order of keys, neighbours share the way to their page.
         moving.sort_unstable_by_key(|(half, _)| *half);
-        let target = generations.iter_mut().find(|(other, _)| Some(other.number) == growing);
-        if let Some((target, table)) = target {
-            for (half, place) in &moving {
-                target.filter.add(half);
-                table.insert(half, *place).map_err(broken)?;
+        for (half, place) in &moving {
+            if !is_active(Mutant::MoveUnnoticed) {
+                filter.add(half);
             }
+            target.insert(half, *place).map_err(broken)?;
         }
         Ok(moving.len())
     }
