@@ -20,7 +20,7 @@ use oncegate::{
         conformance::{Passing, RealTime, Suite},
     },
 };
-use redb::backends::InMemoryBackend;
+use redb::{ReadableDatabase, backends::InMemoryBackend};
 
 use super::{
     Simulated,
@@ -136,10 +136,16 @@ fn what_is_no_data_folder_is_refused_in_one_clear_line() {
 fn another_format_is_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    for format in [1, 5, 7] {
-        let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
+    let file = folder.path().join("records.redb");
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let ours = {
+        let database = redb::Database::open(&file).unwrap();
+        let table = database.begin_read().unwrap().open_table(meta).unwrap();
+        table.get("format").unwrap().unwrap().value()
+    };
+    for format in [1, ours - 1, ours + 1] {
+        let database = redb::Database::open(&file).unwrap();
         let transaction = database.begin_write().unwrap();
-        let meta = redb::TableDefinition::<&str, u64>::new("meta");
         transaction.open_table(meta).unwrap().insert("format", format).unwrap();
         transaction.commit().unwrap();
         drop(database);
