@@ -155,6 +155,32 @@ fn another_format_is_named_as_such() {
     }
 }
 
+/// Who claims does not compete with the thread that works on the tables.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_thread_of_the_tables_lets_others_go_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = open(folder.path());
+    // The name in parentheses is the second field of a thread's `stat`, its nice value the
+    // nineteenth (proc_pid_stat(5)). Threads of other tests come and go meanwhile.
+    let nice_of = |wanted: &str| {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let mut all =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        all.find_map(|stat| {
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+            (name == wanted).then(|| rest.split(' ').nth(16)?.parse::<i32>().ok())?
+        })
+    };
+    eventually("the tables' thread is nicer", || async {
+        match (nice_of("oncegate-tables"), nice_of("oncegate-commit")) {
+            (Some(tables), Some(commits)) => tables == (commits + 10).min(19),
+            _ => false,
+        }
+    })
+    .await;
+}
+
 /// A gate that was killed between its first steps.
 #[tokio::test]
 async fn a_folder_without_any_change_gets_its_journal() {

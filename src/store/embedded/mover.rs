@@ -1,9 +1,10 @@
 //! The thread that works on the tables: what the journal holds is moved into them, and
 //! what has expired is removed.
 //!
-//! Nobody waits for it: a claim is answered when the journal has it. It removes in
-//! small steps with pauses, so that the claims' forced writes find the disk free, and
-//! with every move as many as the move may have added.
+//! Nobody waits for it: a claim is answered when the journal has it. So it has a lower
+//! priority than whoever is waited for, and removes in small steps with pauses, so that
+//! the claims' forced writes find the disk free, and with every move as many as the move
+//! may have added. When it falls behind, the [committer](super::committer) slows down.
 
 use std::{
     mem,
@@ -32,6 +33,11 @@ const SWEEP_TIME: Duration = Duration::from_millis(5);
 /// How long the thread waits for work before it looks for expired entries.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// By how much the thread is nicer than others (`setpriority(2)`): one that serves requests
+/// gets nine times its share of a processor that both want.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
 /// Changes that are to be moved.
 #[derive(Debug)]
 pub(super) struct Move {
@@ -52,6 +58,7 @@ impl Mover {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _panic = Fuse(&shared);
+        step_back();
         let mut pause = IDLE;
         loop {
             let work = match self.moves.recv_timeout(pause) {
@@ -102,6 +109,16 @@ impl Mover {
         drop(before);
         // Half of the time is left to others.
         Ok(begun.elapsed())
+    }
+}
+
+/// Gives the thread that calls it a lower priority. Only Linux has priorities of threads;
+/// elsewhere they compete as equals.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        // Others only wait a little longer.
+        tracing::debug!(%error, "the thread of the tables keeps its priority");
     }
 }
 
