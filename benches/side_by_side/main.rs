@@ -45,6 +45,7 @@ mod results;
 mod rows;
 mod servers;
 mod table;
+mod witness;
 
 /// What `--only` calls the measurement of memory, which is no row.
 const MEMORY: &str = "gate-memory";
@@ -145,10 +146,11 @@ fn run(mut options: Options) -> Result<()> {
             page_cache: options.page_cache.as_deref(),
             duration,
             runs: options.runs,
+            rate: options.rate,
         };
         let lines = grow::measure(&plan, backend.address)?;
         println!("{}", grow::report::terminal(&lines));
-        let whole = !options.quick && options.only.is_empty();
+        let whole = !options.quick && options.only.is_empty() && options.rate.is_none();
         return if whole { grow::report::publish(&lines, &options.how()) } else { Ok(()) };
     }
     let results = measure_all(rows, backend.address, duration, &options)?;
@@ -217,8 +219,7 @@ fn measure_all(
                 let Some(rate) = own.map(|rate| rate / 2.0).or(pace) else { continue };
                 let wait = attempt(measured, |row| measure::wait(row, backend, rate, duration))?;
                 if let Some(wait) = wait {
-                    let (label, p50, p99) = (measured.row.label, wait.p50, wait.p99);
-                    eprintln!("{run}/{} {label}: p50 {p50:.2} ms, p99 {p99:.2} ms", options.runs);
+                    eprintln!("{run}/{} {}: {wait}", options.runs, measured.row.label);
                     measured.waits.push(wait);
                 }
             }

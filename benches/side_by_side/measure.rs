@@ -1,12 +1,15 @@
 //! One measurement of one row, on servers that were started for it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use hdrhistogram::Histogram;
 
 use crate::{
     Result,
     load::{Keys, Load, Outcome, Request},
     rows::{Row, Work},
     servers::{Server, nginx},
+    witness::Witness,
 };
 
 /// What a row cost under as much load as it bears.
@@ -26,7 +29,16 @@ pub(crate) struct Wait {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// By how much the machine itself was late at p99 meanwhile.
+    pub(crate) machine: f64,
     pub(crate) errors: Option<(u64, String)>,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p99, machine, .. } = self;
+        write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, the machine itself {machine:.2} ms")
+    }
 }
 
 /// What a measurement needs to know of what it measures.
@@ -70,10 +82,14 @@ impl<'a> Subject<'a> {
 
     pub(crate) fn wait(&self, load: &mut Load, rate: f64, duration: Duration) -> Result<Wait> {
         let before = self.executed()?;
+        let witness = Witness::start()?;
         let outcome = load.pace(rate, duration)?;
-        let at = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let late = witness.end()?;
+        let of = |waits: &Histogram<u64>, quantile| waits.value_at_quantile(quantile) as f64 / 1e6;
+        let at = |quantile| of(&outcome.latency, quantile);
         let errors = self.errors(&outcome, before)?;
-        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), errors })
+        let machine = of(&late, 0.99);
+        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), machine, errors })
     }
 
     fn redis(&self) -> Result<Duration> {

@@ -65,6 +65,11 @@ impl Measured {
         median(self.waits.iter().map(|wait| wait.p999))
     }
 
+    /// What the machine itself was late by at p99 while latencies were taken.
+    pub(crate) fn machine(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.machine))
+    }
+
     /// What went wrong in any run, in words.
     pub(crate) fn errors(&self) -> Option<String> {
         let costs = self.costs.iter().filter_map(|cost| cost.errors.as_ref());

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 
 use crate::{
     goals::Goal,
-    results::{Measured, Results},
+    results::{Measured, Results, median},
 };
 
 const COLUMNS: [&str; 8] = [
@@ -42,6 +42,12 @@ fn remarks(results: &Results) -> Vec<String> {
     if let Some(pace) = results.pace {
         remarks.push(format!(
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
+        ));
+    }
+    if let Some(late) = median(results.rows.iter().filter_map(Measured::machine)) {
+        remarks.push(format!(
+            "The machine itself was late by {late:.2} ms at p99 meanwhile; a latency near that is \
+             the machine's and not a server's."
         ));
     }
     for measured in &results.rows {

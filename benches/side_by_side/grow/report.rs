@@ -10,7 +10,7 @@ use crate::{Result, machine, results::median, rows::Work, servers::Store, table:
 /// How much more a request may cost with the most records than with the fewest.
 const GOAL: f64 = 1.3;
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 9] = [
     "store and work",
     "records",
     "CPU us/request",
@@ -19,6 +19,7 @@ const COLUMNS: [&str; 8] = [
     "p50 ms",
     "p99 ms",
     "x fewest ",
+    "machine's p99 ms",
 ];
 
 /// What the slowest size of a store bears of a kind of work.
@@ -90,6 +91,7 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
             number(median(line.waits.iter().map(|wait| wait.p50)), 2),
             number(line.p99(), 2),
             number(over(line.p99(), fewest.p99()), 2),
+            number(median(line.waits.iter().map(|wait| wait.machine)), 2),
         ]
     });
     table(style, &COLUMNS, rows.collect())

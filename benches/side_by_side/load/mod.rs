@@ -156,6 +156,6 @@ impl Load {
 }
 
 /// Three digits from a microsecond to a minute.
-fn new_histogram() -> Result<Histogram<u64>> {
+pub(crate) fn new_histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }
