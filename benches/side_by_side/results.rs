@@ -7,6 +7,10 @@ use crate::{
     servers::Subject,
 };
 
+/// From here on a latency is not the server's alone: what the smallest of the goals for
+/// latencies allows.
+const LATE: f64 = 0.25;
+
 /// A row and its runs.
 pub(crate) struct Measured {
     pub(crate) row: Row,
@@ -111,6 +115,13 @@ impl Results {
     pub(crate) fn half_of_the_slowest(&self) -> Option<f64> {
         let compared = self.rows.iter().filter(|measured| measured.row.subject != Subject::Asgi);
         compared.filter_map(Measured::rate).min_by(f64::total_cmp).map(|rate| rate / 2.0)
+    }
+
+    /// Rows while whose latencies were taken the machine itself was late, by so many
+    /// milliseconds at p99.
+    pub(crate) fn disturbed(&self) -> impl Iterator<Item = (&Row, f64)> {
+        let late = self.rows.iter().filter_map(|one| Some((&one.row, one.machine()?)));
+        late.filter(|(_, late)| *late >= LATE)
     }
 
     /// Processor time in units of what nginx takes to pass a request through.

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 
 use crate::{
     goals::Goal,
-    results::{Measured, Results, median},
+    results::{Measured, Results},
 };
 
 const COLUMNS: [&str; 8] = [
@@ -44,10 +44,11 @@ fn remarks(results: &Results) -> Vec<String> {
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
         ));
     }
-    if let Some(late) = median(results.rows.iter().filter_map(Measured::machine)) {
+    for (row, late) in results.disturbed() {
         remarks.push(format!(
-            "The machine itself was late by {late:.2} ms at p99 meanwhile; a latency near that is \
-             the machine's and not a server's."
+            "{}: the machine itself was late by {late:.2} ms at p99, so that these latencies are \
+             not the server's alone",
+            row.label
         ));
     }
     for measured in &results.rows {

@@ -19,6 +19,9 @@ struct Shelf<'t> {
     records: Table<'t, Timed, Head>,
 }
 
+/// How many keys of the index are merged for each change.
+const MERGED: usize = 2;
+
 /// Puts `changes`, which reach up to frame `last` of the journal, into the tables, and
 /// removes up to `sweep` of what has expired at `now`. Returns how many were removed.
 pub(super) fn store(
@@ -32,6 +35,9 @@ pub(super) fn store(
     let transaction = begin(database)?;
     let mut shelf = Shelf::open(&transaction, layout)?;
     shelf.put(changes, now)?;
+    // Each key is merged once, so this keeps up. It comes with what is put and at no other
+    // time: few keys in each transaction would not share their pages, and nobody waits for it.
+    shelf.index.merge(MERGED * changes.len())?;
     let swept = shelf.sweep(now, sweep, None)?;
     let next = shelf.close(&transaction)?;
     transaction.open_table(META).map_err(broken)?.insert("journal", last).map_err(broken)?;
@@ -141,7 +147,7 @@ impl<'t> Shelf<'t> {
         let mut swept = self.sweep_responses(now, limit, is_over)?;
         swept += self.sweep_records(now, limit - swept, is_over)?;
         if !is_over() {
-            swept += self.index.move_on(limit - swept)?;
+            swept += self.index.thin_out(limit - swept)?;
         }
         Ok(swept)
     }

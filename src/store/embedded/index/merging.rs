@@ -9,16 +9,10 @@ use crate::{
 };
 
 impl Writing<'_> {
-    /// Moves up to `limit` keys that are being merged, or that few are left beside, and
-    /// returns how many.
-    pub(in super::super) fn move_on(&mut self, limit: usize) -> Result<usize, Broken> {
-        let merged = self.merge(limit)?;
-        Ok(merged + self.thin_out(limit - merged)?)
-    }
-
-    /// Moves keys into the generation that is growing: as many of each other, and each from
-    /// its least key on. Since keys are spread evenly, these are the same part of all.
-    fn merge(&mut self, limit: usize) -> Result<usize, Broken> {
+    /// Moves up to `limit` keys into the generation that is growing, and returns how many: as
+    /// many of each other, and each from its least key on. Since keys are spread evenly, these
+    /// are the same part of all.
+    pub(in super::super) fn merge(&mut self, limit: usize) -> Result<usize, Broken> {
         let Some(number) = self.opened.growing else { return Ok(0) };
         let (mut others, mut target) = (Vec::new(), None);
         for (generation, table) in &mut self.opened.generations {
@@ -47,8 +41,9 @@ impl Writing<'_> {
         Ok(moving.len())
     }
 
-    /// Moves keys of a generation that has few left into the youngest.
-    fn thin_out(&mut self, limit: usize) -> Result<usize, Broken> {
+    /// Moves up to `limit` keys of a generation that has few left into the youngest, and
+    /// returns how many.
+    pub(in super::super) fn thin_out(&mut self, limit: usize) -> Result<usize, Broken> {
         let Some(sparse) = self.opened.sparse()? else { return Ok(0) };
         let mut moving = Vec::new();
         take(limit, &mut self.opened.generations[sparse].1, &mut moving)?;

@@ -16,8 +16,8 @@
 //! 3. When as many keys were put into the youngest as it is made for, it stays as it is but
 //!    for what is removed, and its filter is written beside it. The next is begun.
 //! 4. When [`TOGETHER`] have become full, they are [merged](merging) into one, little by
-//!    little and in the order of keys, so that keys that move together share their pages.
-//!    It is full when they are empty.
+//!    little with what is put, and in the order of keys, so that keys that move together
+//!    share their pages. It is full when they are empty.
 //! 5. A generation whose keys have become few moves on into the youngest, so that the filters
 //!    of few keys do not add up. One that is empty is removed.
 

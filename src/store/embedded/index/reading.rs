@@ -25,9 +25,9 @@ impl Reading {
         self.0.count()
     }
 
-    /// Whether there are keys to [move](super::Writing::move_on).
+    /// Whether there are keys that [move](super::Writing::thin_out) although nothing is put.
     pub(in super::super) fn is_due(&self) -> Result<bool, Broken> {
-        Ok(self.0.growing.is_some() || self.0.sparse()?.is_some())
+        Ok(self.0.sparse()?.is_some())
     }
 
     /// The first `limit` keys after `after`, in their order.
