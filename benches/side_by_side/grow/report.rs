@@ -1,11 +1,13 @@
 //! The table of `--grow`, and whether costs stay where they are.
 
-use std::{fs, path::Path};
+use std::{fs, iter::zip, path::Path};
 
 use comfy_table::{Table, TableStyle, presets};
 
 use super::Line;
-use crate::{Result, machine, results::median, rows::Work, servers::Store, table::table};
+use crate::{
+    Result, machine, measure::Cost, results::median, rows::Work, servers::Store, table::table,
+};
 
 /// How much more a request may cost with the most records than with the fewest.
 const GOAL: f64 = 1.3;
@@ -30,13 +32,15 @@ pub(super) fn slowest(lines: &[Line], store: Store, work: Work) -> f64 {
 }
 
 impl Line {
-    /// Processor time of gate and Redis together.
-    fn cpu(&self) -> Option<f64> {
-        median(self.costs.iter().map(|cost| cost.cpu + cost.redis.unwrap_or(0.0)))
+    /// Processor time of gate and Redis together, beside that of `other` in the same run.
+    fn cpu_over(&self, other: &Self) -> Option<f64> {
+        let cpu = |cost: &Cost| cost.cpu + cost.redis.unwrap_or(0.0);
+        median(zip(&self.costs, &other.costs).map(|(own, other)| cpu(own) / cpu(other)))
     }
 
-    fn p99(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.p99))
+    /// The same of p99.
+    fn p99_over(&self, other: &Self) -> Option<f64> {
+        median(zip(&self.waits, &other.waits).map(|(own, other)| own.p99 / other.p99))
     }
 
     fn errors(&self) -> Option<&(u64, String)> {
@@ -72,10 +76,6 @@ fn fewest<'a>(lines: &'a [Line], line: &Line) -> &'a Line {
     same.min_by_key(|other| other.records).unwrap_or(&lines[0])
 }
 
-fn over(above: Option<f64>, below: Option<f64>) -> Option<f64> {
-    Some(above? / below?)
-}
-
 fn draw(style: TableStyle, lines: &[Line]) -> Table {
     let number = |value: Option<f64>, digits: usize| {
         value.map_or_else(String::new, |value| format!("{value:.digits$}"))
@@ -87,10 +87,10 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
             line.records.to_string(),
             number(median(line.costs.iter().map(|cost| cost.cpu)), 1),
             number(median(line.costs.iter().filter_map(|cost| cost.redis)), 1),
-            number(over(line.cpu(), fewest.cpu()), 2),
+            number(line.cpu_over(fewest), 2),
             number(median(line.waits.iter().map(|wait| wait.p50)), 2),
-            number(line.p99(), 2),
-            number(over(line.p99(), fewest.p99()), 2),
+            number(median(line.waits.iter().map(|wait| wait.p99)), 2),
+            number(line.p99_over(fewest), 2),
             number(median(line.waits.iter().map(|wait| wait.machine)), 2),
         ]
     });
@@ -109,9 +109,9 @@ fn verdicts(lines: &[Line]) -> Vec<String> {
         if fewest.records == line.records {
             continue;
         }
-        let ratios = [("CPU", line.cpu(), fewest.cpu()), ("p99", line.p99(), fewest.p99())];
-        for (what, now, before) in ratios {
-            let Some(ratio) = over(now, before) else { continue };
+        let ratios = [("CPU", line.cpu_over(fewest)), ("p99", line.p99_over(fewest))];
+        for (what, ratio) in ratios {
+            let Some(ratio) = ratio else { continue };
             let word = if ratio <= GOAL { "reached" } else { "MISSED" };
             verdicts.push(format!(
                 "{name}: {what} is {ratio:.2} x that with {}, at most {GOAL}: {word}",
