@@ -1,0 +1,73 @@
+use super::*;
+
+fn request(lines: &[(&str, &str)]) -> Request<()> {
+    lines
+        .iter()
+        .fold(Request::post("/pay"), |r, (name, value)| r.header(*name, *value))
+        .body(())
+        .unwrap()
+}
+
+#[test]
+fn what_a_proxy_may_not_forward_is_refused() {
+    assert_eq!(screen(&request(&[("host", "a")])), Ok(()));
+    assert!(screen(&request(&[])).is_err());
+    assert!(screen(&request(&[("host", "a"), ("host", "a")])).is_err());
+    let mut absolute = request(&[("host", "b")]);
+    *absolute.uri_mut() = "http://a/pay".parse().unwrap();
+    assert!(screen(&absolute).is_err());
+    let mut connect = request(&[("host", "a")]);
+    *connect.method_mut() = http::Method::CONNECT;
+    assert_eq!(screen(&connect), Err(Problem::MethodNotServed));
+}
+
+#[test]
+fn an_untrusted_peer_cannot_say_who_it_speaks_for() {
+    let peer: IpAddr = "192.0.2.7".parse().unwrap();
+    let lines = [
+        ("host", "pay"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=x"),
+    ];
+    let mut headers = request(&lines).headers().clone();
+    forwarded(&mut headers, &Peer::new(peer, &[]));
+    assert_eq!(headers[FORWARDED_FOR], "192.0.2.7");
+    assert_eq!(
+        (&headers[FORWARDED_PROTO], &headers[FORWARDED_HOST]),
+        (&HeaderValue::from_static("http"), &HeaderValue::from_static("pay"))
+    );
+    assert!(!headers.contains_key(FORWARDED));
+
+    let mut headers = request(&lines).headers().clone();
+    forwarded(&mut headers, &Peer::new(peer, &["192.0.2.0/24".parse().unwrap()]));
+    assert_eq!(
+        (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
+        (&HeaderValue::from_static("10.0.0.1, 192.0.2.7"), &HeaderValue::from_static("https"))
+    );
+}
+
+#[test]
+fn a_request_becomes_this_hops_own() {
+    let mut one = request(&[
+        ("connection", "keep-alive, x-private"),
+        ("x-private", "1"),
+        ("te", "trailers, deflate"),
+        ("expect", "100-continue"),
+        ("via", "1.1 edge"),
+    ]);
+    assert!(!to_upstream(&mut one));
+    assert!(!one.headers().contains_key("x-private") && !one.headers().contains_key(EXPECT));
+    assert_eq!(
+        (&one.headers()[TE], &one.headers()[CONNECTION]),
+        (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te"))
+    );
+    let vias: Vec<_> = one.headers().get_all(VIA).iter().collect();
+    assert_eq!(vias, ["1.1 edge", "1.1 oncegate"]);
+    let mut socket = request(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+    assert!(to_upstream(&mut socket));
+    assert_eq!(
+        (&socket.headers()[UPGRADE], &socket.headers()[CONNECTION]),
+        (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("upgrade"))
+    );
+}

@@ -1,0 +1,83 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn paced() -> (DuplexStream, Paced<DuplexStream>, Pace) {
+    let (client, server) = duplex(64);
+    let limits = Limits { head_timeout: 60 * SECOND, idle_timeout: 60 * SECOND };
+    let (paced, pace) = Paced::new(server, limits, Instant::now(), &Closing::default());
+    (client, paced, pace)
+}
+
+/// Waits for a byte that does not come.
+async fn wait(paced: &mut Paced<DuplexStream>, time: Duration) {
+    let read = tokio::time::timeout(time, paced.read_u8()).await;
+    assert!(read.is_err(), "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_rests_when_nothing_happens() {
+    let (_client, mut paced, pace) = paced();
+    let begin = Instant::now();
+    wait(&mut paced, REST / 2).await;
+    assert!(!pace.is_resting());
+    wait(&mut paced, REST).await;
+    assert!(pace.is_resting());
+    assert_eq!(paced.into_parts().1, begin);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_rests_between_two_requests_only() {
+    let (mut client, mut paced, pace) = paced();
+    wait(&mut paced, 2 * REST).await;
+    client.write_all(b"h").await.unwrap();
+    paced.read_u8().await.unwrap();
+    assert!(!pace.is_resting(), "something came");
+    wait(&mut paced, 9 * REST).await;
+    assert!(!pace.is_resting(), "a head has begun");
+    let (busy, unread) = (pace.begin(), pace.unread());
+    wait(&mut paced, 9 * REST).await;
+    assert!(!pace.is_resting(), "an exchange is under way");
+    drop(busy);
+    wait(&mut paced, 9 * REST).await;
+    assert!(!pace.is_resting(), "the body was not read to its end");
+    unread.end();
+    paced.write_all(b"answer").await.unwrap();
+    wait(&mut paced, 9 * REST).await;
+    assert!(!pace.is_resting(), "the answer may not have left");
+    paced.flush().await.unwrap();
+    wait(&mut paced, 9 * REST).await;
+    assert!(pace.is_resting());
+    for (given_up, rests) in [(true, false), (false, true)] {
+        client.write_all(b"h").await.unwrap();
+        paced.read_u8().await.unwrap();
+        drop(pace.begin());
+        if given_up {
+            drop(pace.unread());
+        }
+        wait(&mut paced, 9 * REST).await;
+        assert_eq!(pace.is_resting(), rests, "a body was given up: {given_up}");
+    }
+    let _busy = pace.begin();
+    let late = pace.unread();
+    drop(pace.begin());
+    let _unread = pace.unread();
+    late.end();
+    wait(&mut paced, 9 * REST).await;
+    assert!(!pace.is_resting(), "the end of an earlier body says nothing of this one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_was_over_at_once_ends_its_head() {
+    let (mut client, mut paced, pace) = paced();
+    client.write_all(b"h").await.unwrap();
+    paced.read_u8().await.unwrap();
+    wait(&mut paced, REST / 2).await;
+    let begin = Instant::now();
+    drop(pace.begin());
+    wait(&mut paced, 2 * REST).await;
+    assert!(pace.is_resting());
+    assert_eq!(paced.into_parts().1, begin);
+}
