@@ -124,9 +124,7 @@ fn warmed(row: &Row, server: &Server, duration: Duration) -> Result<Load> {
         // Each key once, on one connection, so that none is asked for twice at a time.
         let request = Request::new(server.path, Keys::InTurn(Work::REPLAYED));
         let outcome = Load::connect(server.address, request, 1)?.take(Work::REPLAYED)?;
-        if let Some((_, error)) = outcome.errors {
-            return Err(format!("{}: recording: {error}", row.label).into());
-        }
+        outcome.faultless(&format!("{}: recording", row.label))?;
     }
     let request = Request::new(server.path, row.work.keys());
     let mut load = Load::connect(server.address, request, row.connections)?;

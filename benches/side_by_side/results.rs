@@ -34,16 +34,14 @@ impl Measured {
         median(self.costs.iter().map(|cost| cost.cpu))
     }
 
-    /// One figure in units of another row's: the median of what each run says. A machine's
-    /// speed changes from minute to minute, and the runs of two rows lie close together.
+    /// One figure of the costs in units of another row's.
     pub(crate) fn over(
         &self,
         figure: impl Fn(&Cost) -> Option<f64>,
         other: &Self,
         unit: impl Fn(&Cost) -> Option<f64>,
     ) -> Option<f64> {
-        let runs = self.costs.iter().zip(&other.costs);
-        median(runs.filter_map(|(one, other)| Some(figure(one)? / unit(other)?)))
+        over(&self.costs, figure, &other.costs, unit)
     }
 
     /// How far runs were apart: the widest from the median, as a part of it.
@@ -129,6 +127,18 @@ impl Results {
         let cpu = |cost: &Cost| Some(cost.cpu);
         measured.over(cpu, self.row(rows::PASS)?, cpu)
     }
+}
+
+/// One figure in units of another: the median of what each run says. A machine's speed
+/// changes from minute to minute, and the two lie close together in a run.
+pub(crate) fn over<T>(
+    ones: &[T],
+    figure: impl Fn(&T) -> Option<f64>,
+    others: &[T],
+    unit: impl Fn(&T) -> Option<f64>,
+) -> Option<f64> {
+    let runs = ones.iter().zip(others);
+    median(runs.filter_map(|(one, other)| Some(figure(one)? / unit(other)?)))
 }
 
 /// The middle one; noise of a shared machine reaches single runs.

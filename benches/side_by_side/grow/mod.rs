@@ -34,9 +34,9 @@ pub(crate) mod report;
 /// Fewer records than this are filled in again for each run, since the run itself adds as
 /// many.
 const SMALL: u64 = 200_000;
-/// One of so many records is replayed before replays are measured, which touches nearly every
-/// page of an index of some seventy keys a page: what is measured is a gate that has been at
-/// work, and not how it fills its memory after a start.
+/// For so many records one replay before replays are measured. That touches nearly every page
+/// of an index with some seventy keys a page: what is measured is a gate that has been at work,
+/// and not how it fills its memory after a start.
 const WARMING: u64 = 10;
 const CONNECTIONS: usize = 32;
 
@@ -154,7 +154,7 @@ impl Filled {
         let mut load = self.load(&server, work)?;
         load.saturate(plan.duration)?;
         if work == Work::Replay {
-            load.take(self.records / WARMING)?;
+            load.take(self.records / WARMING)?.faultless("replays before a measurement")?;
         }
         Ok((server, load))
     }

@@ -1,12 +1,17 @@
 //! The table of `--grow`, and whether costs stay where they are.
 
-use std::{fs, iter::zip, path::Path};
+use std::{fs, path::Path};
 
 use comfy_table::{Table, TableStyle, presets};
 
 use super::Line;
 use crate::{
-    Result, machine, measure::Cost, results::median, rows::Work, servers::Store, table::table,
+    Result, machine,
+    measure::{Cost, Wait},
+    results::{median, over},
+    rows::Work,
+    servers::Store,
+    table::table,
 };
 
 /// How much more a request may cost with the most records than with the fewest.
@@ -34,13 +39,14 @@ pub(super) fn slowest(lines: &[Line], store: Store, work: Work) -> f64 {
 impl Line {
     /// Processor time of gate and Redis together, beside that of `other` in the same run.
     fn cpu_over(&self, other: &Self) -> Option<f64> {
-        let cpu = |cost: &Cost| cost.cpu + cost.redis.unwrap_or(0.0);
-        median(zip(&self.costs, &other.costs).map(|(own, other)| cpu(own) / cpu(other)))
+        let cpu = |cost: &Cost| Some(cost.cpu + cost.redis.unwrap_or(0.0));
+        over(&self.costs, cpu, &other.costs, cpu)
     }
 
     /// The same of p99.
     fn p99_over(&self, other: &Self) -> Option<f64> {
-        median(zip(&self.waits, &other.waits).map(|(own, other)| own.p99 / other.p99))
+        let p99 = |wait: &Wait| Some(wait.p99);
+        over(&self.waits, p99, &other.waits, p99)
     }
 
     fn errors(&self) -> Option<&(u64, String)> {

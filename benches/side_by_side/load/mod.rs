@@ -49,6 +49,17 @@ impl Outcome {
     pub(crate) fn rate(&self) -> f64 {
         self.answers as f64 / self.elapsed.as_secs_f64()
     }
+
+    /// For a load that only prepares a measurement.
+    ///
+    /// # Errors
+    /// The first answer that was not right, after `what` it was to do.
+    pub(crate) fn faultless(self, what: &str) -> Result<()> {
+        match self.errors {
+            None => Ok(()),
+            Some((_, error)) => Err(format!("{what}: {error}").into()),
+        }
+    }
 }
 
 /// Connections to one server, and what is sent over them.
