@@ -189,6 +189,17 @@ async fn what_stops_a_start_is_one_clear_line() {
     }
 }
 
+/// Linkers could leave the allocator's library out without a word.
+#[test]
+fn memory_comes_from_the_programs_own_allocator() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oncegate"));
+    let output = command.arg("--version").env("MIMALLOC_SHOW_STATS", "1").output().unwrap();
+    let said = said(&output);
+    let peak = said.lines().find_map(|line| line.trim_start().strip_prefix("pages     :"));
+    let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+    assert!(peak.is_some_and(|pages| pages > 0), "no page of mimalloc was used: {said}");
+}
+
 #[test]
 fn check_prints_what_is_in_force_or_where_it_is_wrong() {
     let folder = tempfile::tempdir().unwrap();

@@ -31,11 +31,6 @@ mod baseline;
 mod callgrind;
 mod cases;
 
-/// The program's own, and the same code on every machine, which the allocators of C
-/// libraries are not.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Result<T> = std::result::Result<T, oncegate::BoxError>;
 
 /// Counts instructions and compares them with the baseline.
@@ -57,6 +52,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    // With this reference comes the program's own allocator, which is the same code on every
+    // machine; those of C libraries are not.
+    std::hint::black_box(mimalloc::MiMalloc.version());
     match run(&Options::parse()) {
         Ok(code) => code,
         Err(error) => {

@@ -30,7 +30,6 @@ use super::{
         self, Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Summary, Timestamp,
         Token, Tombstone, Unknown,
     },
-    response::ADDED,
 };
 
 /// The layout that is written. Every version up to it is read.
@@ -214,7 +213,7 @@ fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
 }
 
 fn header_map(fields: Vec<Field>) -> Result<HeaderMap, CodecError> {
-    let mut map = HeaderMap::with_capacity(fields.len() + ADDED);
+    let mut map = HeaderMap::with_capacity(fields.len());
     for Field { name, value } in fields {
         let name = HeaderName::from_bytes(&name);
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {

@@ -1,7 +1,7 @@
 //! A response as it is recorded.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH, response::Parts};
 
 use super::hop::{remove_in_order, strip_hop_by_hop};
 
@@ -19,48 +19,64 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// Strips what belongs to one connection (RFC 9110, 7.6.1) and what the next
-    /// sender computes anew.
-    ///
-    /// Everything is copied: what came off a connection is a slice of a read buffer,
-    /// and a record of a few bytes would keep the whole of it in memory.
+    /// Copies a response, and strips it of what belongs to one connection (RFC 9110, 7.6.1)
+    /// and of what the next sender computes anew.
     #[must_use]
-    pub fn new(mut head: http::response::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub fn new(mut head: Parts, body: Bytes, mut trailers: Option<HeaderMap>) -> Self {
+        Self::copy_of(&mut head, &body, trailers.as_mut())
+    }
+
+    /// The same for a response that is needed afterwards: what is stripped is stripped where
+    /// it is.
+    ///
+    /// Nothing is shared: what came off a connection is a slice of a read buffer, and a record
+    /// of a few bytes would keep the whole of it in memory. All values and the body lie in one
+    /// piece, and maps have no more room than they need, since thousands of records are at
+    /// hand for each one that is looked at.
+    #[must_use]
+    pub fn copy_of(head: &mut Parts, body: &[u8], mut trailers: Option<&mut HeaderMap>) -> Self {
         strip_hop_by_hop(&mut head.headers);
+        for map in [Some(&mut head.headers), trailers.as_deref_mut()].into_iter().flatten() {
+            remove_in_order(map, &CONTENT_LENGTH);
+        }
+        let trailers = trailers.as_deref();
+        let maps = [Some(&head.headers), trailers];
+        let values = || maps.into_iter().flatten().flat_map(HeaderMap::values);
+        let length = values().map(HeaderValue::len).sum::<usize>() + body.len();
+        let mut piece = BytesMut::with_capacity(length);
+        values().for_each(|value| piece.extend_from_slice(value.as_bytes()));
+        piece.extend_from_slice(body);
+        let mut piece = piece.freeze();
         Self {
             status: head.status,
-            headers: own(head.headers),
-            body: Bytes::copy_from_slice(&body),
-            trailers: trailers.map(own),
+            headers: from_piece(&head.headers, &mut piece),
+            trailers: trailers.map(|trailers| from_piece(trailers, &mut piece)),
+            body: piece,
         }
+    }
+
+    /// The headers in a map of one's own, with room for `more`.
+    #[must_use]
+    pub fn headers_and_room(&self, more: usize) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.headers.len() + more);
+        for (name, value) in &self.headers {
+            map.append(name, value.clone());
+        }
+        map
     }
 }
 
-/// How many fields an answer adds to the recorded ones. A map keeps its room when it is
-/// cloned, and one that must grow costs more than the clone.
-pub(super) const ADDED: usize = 4;
-
-/// The same fields but for the length, whose values lie in one place that nobody else keeps.
-fn own(mut headers: HeaderMap) -> HeaderMap {
-    remove_in_order(&mut headers, &CONTENT_LENGTH);
-    // The HTTP library uses maps again, so this one may have room for the fields of a browser.
-    if headers.capacity() > 2 * (headers.len() + ADDED) {
-        let mut less = HeaderMap::with_capacity(headers.len() + ADDED);
-        less.extend(headers);
-        headers = less;
-    }
-    headers.reserve(ADDED);
-    let mut copies = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    headers.values().for_each(|value| copies.extend_from_slice(value.as_bytes()));
-    let mut copies = copies.freeze();
-    for value in headers.values_mut() {
+/// The same fields, whose values lie at the beginning of `piece`, from where they are taken.
+fn from_piece(fields: &HeaderMap, piece: &mut Bytes) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
         // What was a value is one.
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copies.split_to(value.len())) {
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(piece.split_to(value.len())) {
             copy.set_sensitive(value.is_sensitive());
-            *value = copy;
+            map.append(name, copy);
         }
     }
-    headers
+    map
 }
 
 #[cfg(test)]
@@ -102,7 +118,7 @@ mod tests {
         head.headers = HeaderMap::with_capacity(100);
         head.headers.extend(headers(&lines));
         let stored = StoredResponse::new(head, Bytes::new(), None).headers;
-        assert!(stored.capacity() <= 2 * (3 + ADDED), "{}", stored.capacity());
+        assert!(stored.capacity() <= 2 * 3, "{}", stored.capacity());
         assert_eq!(stored, headers(&lines));
     }
 

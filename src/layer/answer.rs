@@ -1,6 +1,6 @@
 //! The responses that a caller gets: a first answer, a replay, a refusal.
 //!
-//! A first answer and its replays are made from the same recorded response, so
+//! A first answer is what was recorded, and a replay is made from the record, so
 //! they differ only in the headers that say which of the two they are.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{AGE, TRAILER},
+    response,
 };
 
 use super::body::ResponseBody;
@@ -24,6 +25,10 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const ORIGINAL_REQUEST: HeaderName = HeaderName::from_static("original-request");
+
+/// How many fields an answer adds to the recorded ones: a map that must grow costs more than
+/// its fields.
+const ADDED: usize = 4;
 
 /// How a managed request ended. The layer puts it into the response's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,11 +159,12 @@ impl Voice {
     /// The first answer to a key.
     pub(crate) fn first<R>(
         &self,
-        response: StoredResponse,
+        head: response::Parts,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
         stored: Stored,
     ) -> Response<ResponseBody<R>> {
-        let StoredResponse { status, headers, body, trailers } = response;
-        let mut answer = assemble(status, headers, body, trailers);
+        let mut answer = assemble(head.status, head.headers, body, trailers);
         mark_first(answer.headers_mut(), stored);
         self.finish(answer, Outcome::Executed)
     }
@@ -169,8 +175,7 @@ impl Voice {
             return self
                 .refuse(Problem::Refused(Refusal::ResponseNotStored(done.response.status())));
         };
-        let StoredResponse { status, headers, body, trailers } = response.clone();
-        let mut answer = assemble(status, headers, body, trailers);
+        let mut answer = once_more(response);
         mark_first(answer.headers_mut(), Stored::Yes);
         self.finish(answer, Outcome::Reconciled)
     }
@@ -210,8 +215,7 @@ impl Voice {
         now: Timestamp,
     ) -> Response<ResponseBody<R>> {
         let (done, recorded) = (replay.done(), replay.response());
-        let StoredResponse { status, headers, body, trailers } = recorded.clone();
-        let mut answer = assemble(status, headers, body, trailers);
+        let mut answer = once_more(recorded);
         if let Some(status) = self.policy.replay_status {
             *answer.status_mut() = status;
         }
@@ -264,6 +268,11 @@ fn mark_first(headers: &mut HeaderMap, stored: Stored) {
         }
     };
     headers.append(CACHE_STATUS, status);
+}
+
+fn once_more<R>(recorded: &StoredResponse) -> Response<ResponseBody<R>> {
+    let StoredResponse { status, body, trailers, .. } = recorded;
+    assemble(*status, recorded.headers_and_room(ADDED), body.clone(), trailers.clone())
 }
 
 fn assemble<R>(

@@ -47,7 +47,7 @@ pub(super) async fn record<S, R>(
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     let mut reader = Reader {
         body: Box::pin(body),
         gathered: Gathered::default(),
@@ -59,15 +59,16 @@ pub(super) async fn record<S, R>(
     }
     match claim.hold(reader.read(), Duration::MAX).await {
         End::Done(Read::Whole) => {
-            let stored = StoredResponse::new(head, reader.gathered.into_bytes(), reader.trailers);
-            let ending = Ending::Done(Recorded::Whole(stored.clone()));
+            let (body, mut trailers) = (reader.gathered.into_bytes(), reader.trailers);
+            let stored = StoredResponse::copy_of(&mut head, &body, trailers.as_mut());
+            let ending = Ending::Done(Recorded::Whole(stored));
             if is_active(Mutant::AnswerBeforeRecording) {
-                reply.answer(voice.first(stored, Stored::Yes));
+                reply.answer(voice.first(head, body, trailers, Stored::Yes));
                 Box::pin(claim.settle(ending)).await;
                 return;
             }
             let settled = claim.settle(ending).await;
-            reply.answer(voice.first(stored, was_stored(&settled)));
+            reply.answer(voice.first(head, body, trailers, was_stored(&settled)));
         }
         End::Done(Read::TooLong(last)) => {
             Box::pin(claim.settle(Ending::Done(Recorded::StatusOnly(head.status)))).await;

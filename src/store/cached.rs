@@ -25,19 +25,23 @@ const TYPICAL: u64 = 16 << 10;
 /// An in-process cache of done records, bounded in bytes.
 #[derive(Debug)]
 pub struct ResponseCache {
-    cache: Cache<StoreKey, Arc<Done>, Bytes>,
+    cache: Cache<StoreKey, Kept, Bytes>,
+}
+
+/// A response, and its weight: whoever has to make room asks several times, of records that
+/// nobody has touched for long.
+#[derive(Clone, Debug)]
+struct Kept {
+    done: Arc<Done>,
+    weight: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Bytes;
 
-impl Weighter<StoreKey, Arc<Done>> for Bytes {
-    fn weight(&self, _: &StoreKey, done: &Arc<Done>) -> u64 {
-        // What weighs nothing is kept for ever.
-        if is_active(Mutant::CacheWithoutLimit) {
-            return 0;
-        }
-        done.weight() as u64
+impl Weighter<StoreKey, Kept> for Bytes {
+    fn weight(&self, _: &StoreKey, kept: &Kept) -> u64 {
+        kept.weight
     }
 }
 
@@ -64,12 +68,15 @@ impl ResponseCache {
     /// The recorded response, if it is here and still retained at `now`.
     #[must_use]
     pub fn peek(&self, key: &StoreKey, now: Timestamp) -> Option<Arc<Done>> {
-        self.cache.get(key).filter(|done| now < done.retained_until)
+        let Kept { done, .. } = self.cache.get(key)?;
+        (now < done.retained_until).then_some(done)
     }
 
     /// Keeps a recorded response, for which others may have to go.
     pub fn insert(&self, key: StoreKey, done: Arc<Done>) {
-        self.cache.insert(key, done);
+        // What weighs nothing is kept for ever.
+        let weight = if is_active(Mutant::CacheWithoutLimit) { 0 } else { done.weight() as u64 };
+        self.cache.insert(key, Kept { done, weight });
     }
 
     /// Forgets a response.
