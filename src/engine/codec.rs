@@ -17,19 +17,20 @@
 //! before its response is not taken together with somebody else's. Protobuf fields
 //! may be added; a version changes only when old readers would misread.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{cmp::Ordering, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
 
 use super::{
-    encode::{Fields, HeadFields, delimited_after},
+    encode::{HeadFields, delimited_after},
     fingerprint::Fingerprint,
+    message::Fields,
     record::{
-        self, Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Summary, Timestamp,
-        Token, Tombstone, Unknown,
+        self, Done, Fence, Pending, Reason, Record, Recorded, Summary, Timestamp, Token, Tombstone,
+        Unknown,
     },
+    response,
 };
 
 /// The layout that is written. Every version up to it is read.
@@ -196,32 +197,13 @@ fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
     if decode_fence(&bytes)? != fence {
         return Err(CodecError::Mixed);
     }
-    let message: Response = message(bytes.slice(FENCE.end..))?;
-    let status = u16::try_from(message.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok())
-        .ok_or(CodecError::Damaged("status"))?;
-    if message.status_only {
-        return Ok(Recorded::StatusOnly(status));
+    let mut message = bytes.slice(FENCE.end..);
+    let length = prost::decode_length_delimiter(&mut message);
+    match message.len().cmp(&length.map_err(|_| CodecError::Damaged("message"))?) {
+        Ordering::Less => Err(CodecError::Damaged("message")),
+        Ordering::Equal => response::recorded(message).map_err(CodecError::Damaged),
+        Ordering::Greater => Err(CodecError::Damaged("trailing bytes")),
     }
-    Ok(Recorded::Whole(StoredResponse {
-        status,
-        headers: header_map(message.headers)?,
-        body: message.body,
-        trailers: message.has_trailers.then(|| header_map(message.trailers)).transpose()?,
-    }))
-}
-
-fn header_map(fields: Vec<Field>) -> Result<HeaderMap, CodecError> {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for Field { name, value } in fields {
-        let name = HeaderName::from_bytes(&name);
-        let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
-            return Err(CodecError::Damaged("header"));
-        };
-        map.try_append(name, value).map_err(|_| CodecError::Damaged("too many headers"))?;
-    }
-    Ok(map)
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -255,31 +237,6 @@ pub(super) enum State {
     Pending = 1,
     Unknown = 2,
     Done = 3,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(uint32, tag = "1")]
-    status: u32,
-    #[prost(bool, tag = "2")]
-    status_only: bool,
-    #[prost(message, repeated, tag = "3")]
-    headers: Vec<Field>,
-    #[prost(bytes = "bytes", tag = "4")]
-    body: Bytes,
-    #[prost(bool, tag = "5")]
-    has_trailers: bool,
-    #[prost(message, repeated, tag = "6")]
-    trailers: Vec<Field>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Field {
-    /// On the wire the same as a string.
-    #[prost(bytes = "bytes", tag = "1")]
-    name: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
 }
 
 #[cfg(test)]

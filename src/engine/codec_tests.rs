@@ -1,6 +1,36 @@
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::engine::{
+    hop::is_hop_by_hop,
+    record::{StoredResponse, Unpacked},
+};
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Response {
+    #[prost(uint32, tag = "1")]
+    status: u32,
+    #[prost(bool, tag = "2")]
+    status_only: bool,
+    #[prost(message, repeated, tag = "3")]
+    headers: Vec<Field>,
+    #[prost(bytes = "bytes", tag = "4")]
+    body: Bytes,
+    #[prost(bool, tag = "5")]
+    has_trailers: bool,
+    #[prost(message, repeated, tag = "6")]
+    trailers: Vec<Field>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Field {
+    /// On the wire the same as a string.
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
 
 fn timestamps() -> impl Strategy<Value = Timestamp> {
     any::<u64>().prop_map(Timestamp)
@@ -17,20 +47,38 @@ fn header_maps() -> impl Strategy<Value = HeaderMap> {
         let mut map = HeaderMap::new();
         for (name, value) in lines {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            map.append(name, HeaderValue::from_bytes(&value).unwrap());
+            if !is_hop_by_hop(&name) {
+                map.append(name, HeaderValue::from_bytes(&value).unwrap());
+            }
         }
         map
     })
 }
 
+fn statuses() -> impl Strategy<Value = StatusCode> {
+    (100_u16..1000).prop_map(|status| StatusCode::from_u16(status).unwrap())
+}
+
+fn wholes() -> impl Strategy<Value = Unpacked> {
+    (statuses(), header_maps(), vec(any::<u8>(), 0..300), proptest::option::of(header_maps()))
+        .prop_map(|(status, headers, body, trailers)| Unpacked {
+            status,
+            headers,
+            body: body.into(),
+            trailers,
+        })
+}
+
+fn stored(response: Unpacked) -> StoredResponse {
+    let mut head = http::Response::new(()).into_parts().0;
+    (head.status, head.headers) = (response.status, response.headers);
+    StoredResponse::new(head, response.body, response.trailers)
+}
+
 fn responses() -> impl Strategy<Value = Recorded> {
-    let status = (100_u16..1000).prop_map(|status| StatusCode::from_u16(status).unwrap());
     prop_oneof![
-        status.clone().prop_map(Recorded::StatusOnly),
-        (status, header_maps(), vec(any::<u8>(), 0..300), proptest::option::of(header_maps()))
-            .prop_map(|(status, headers, body, trailers)| {
-                Recorded::Whole(StoredResponse { status, headers, body: body.into(), trailers })
-            }),
+        statuses().prop_map(Recorded::StatusOnly),
+        wholes().prop_map(|response| Recorded::Whole(stored(response))),
     ]
 }
 
@@ -82,6 +130,11 @@ proptest! {
         let age = decode_age(&encoded.head, Duration::from_millis(70)).unwrap();
         prop_assert_eq!(age, (record.fence(), Duration::from_millis(7)));
         prop_assert_eq!(decode(&encoded.head, encoded.response).unwrap(), record);
+    }
+
+    #[test]
+    fn responses_unpack_to_what_was_packed(response in wholes(), more in 0_usize..9) {
+        prop_assert_eq!(stored(response.clone()).unpack(more), response);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::{
     super::{
@@ -47,12 +46,9 @@ fn done(response: Recorded) -> Record {
 }
 
 fn whole() -> Recorded {
-    Recorded::Whole(StoredResponse {
-        status: StatusCode::CREATED,
-        headers: HeaderMap::new(),
-        body: Bytes::from_static(b"1"),
-        trailers: None,
-    })
+    let mut head = http::Response::new(()).into_parts().0;
+    head.status = StatusCode::CREATED;
+    Recorded::Whole(StoredResponse::new(head, Bytes::from_static(b"1"), None))
 }
 
 fn expired() -> Record {
@@ -149,7 +145,7 @@ fn the_rows_of_the_default_policy() {
         refuse(Refusal::OutcomeUnknown { since: Timestamp(7), reason: Reason::Reset })
     );
     assert!(
-        matches!(row(&done(whole())), Decision::Replay(replay) if replay.response().status == StatusCode::CREATED)
+        matches!(row(&done(whole())), Decision::Replay(replay) if replay.response().status() == StatusCode::CREATED)
     );
     assert_eq!(
         row(&done(Recorded::StatusOnly(StatusCode::OK))),

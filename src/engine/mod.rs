@@ -30,6 +30,7 @@ mod fence;
 pub mod fingerprint;
 pub mod hop;
 pub mod key;
+mod message;
 pub mod outcome;
 pub mod policy;
 pub mod problem;

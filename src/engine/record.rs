@@ -3,13 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arrayvec::ArrayString;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::fingerprint::Fingerprint;
 pub use super::{
     fence::{Fence, Token},
     reason::Reason,
-    response::StoredResponse,
+    response::{StoredResponse, Unpacked},
     summary::{State, Summary},
 };
 
@@ -152,10 +152,6 @@ pub struct Tombstone {
 
 /// A response as it was recorded.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives in an `Arc`, and the large one is the rule"
-)]
 pub enum Recorded {
     /// All of it.
     Whole(StoredResponse),
@@ -197,20 +193,11 @@ impl Done {
     /// About how much memory it holds, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const HEAD: usize = 1024;
-        const FIELD: usize = 64;
+        // Without the message, but with what a cache needs to find it.
+        const HEAD: usize = 320;
         match &self.response {
             Recorded::StatusOnly(_) => HEAD,
-            Recorded::Whole(response) => {
-                let fields = |map: &HeaderMap| {
-                    map.iter()
-                        .map(|(name, value)| FIELD + name.as_str().len() + value.len())
-                        .sum::<usize>()
-                };
-                HEAD + response.body.len()
-                    + fields(&response.headers)
-                    + response.trailers.as_ref().map_or(0, fields)
-            }
+            Recorded::Whole(response) => HEAD + response.message().len(),
         }
     }
 }
@@ -220,7 +207,7 @@ impl Recorded {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Whole(response) => response.status,
+            Self::Whole(response) => response.status(),
             Self::StatusOnly(status) => *status,
         }
     }

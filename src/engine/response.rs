@@ -1,13 +1,51 @@
 //! A response as it is recorded.
+//!
+//! | tag | field of the message |
+//! |---|---|
+//! | 1 | status |
+//! | 2 | 1 if there is nothing else, because the body was too long |
+//! | 3 | a header: 1 its name, 2 its value; repeated |
+//! | 4 | the body |
+//! | 5 | 1 if there are trailers |
+//! | 6 | a trailer, like a header; repeated |
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH, response::Parts};
+use std::fmt;
 
-use super::hop::{remove_in_order, strip_hop_by_hop};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_LENGTH, response::Parts,
+};
+
+use super::{
+    hop::{remove_in_order, strip_hop_by_hop},
+    message::{self, Damaged, Fields, Reader, Sink, Value},
+};
 
 /// A response without the connection that it came over.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// It lies in one piece of memory, as the protobuf message that stores keep. For each one that
+/// is asked for thousands are at hand, so what counts is how little one takes and how fast it
+/// is let go; and it shares nothing: what came off a connection is a slice of a read buffer,
+/// of which a record of a few bytes would keep the whole.
+///
+/// ```
+/// use oncegate::engine::record::StoredResponse;
+///
+/// let head = http::Response::builder().status(201).header("location", "/payments/1");
+/// let (head, ()) = head.body(()).unwrap().into_parts();
+/// let stored = StoredResponse::new(head, "paid".into(), None);
+/// let response = stored.unpack(0);
+/// assert_eq!((response.status.as_u16(), &response.body[..]), (201, &b"paid"[..]));
+/// ```
+#[derive(Clone, PartialEq)]
 pub struct StoredResponse {
+    status: StatusCode,
+    message: Bytes,
+}
+
+/// What a recorded response consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unpacked {
     /// The upstream's status.
     pub status: StatusCode,
     /// End-to-end headers; repeats kept, bytes opaque, framing left out.
@@ -19,117 +57,141 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// Copies a response, and strips it of what belongs to one connection (RFC 9110, 7.6.1)
-    /// and of what the next sender computes anew.
+    /// Copies a response, and leaves out what belongs to one connection (RFC 9110, 7.6.1) and
+    /// what the next sender computes anew.
     #[must_use]
     pub fn new(mut head: Parts, body: Bytes, mut trailers: Option<HeaderMap>) -> Self {
         Self::copy_of(&mut head, &body, trailers.as_mut())
     }
 
-    /// The same for a response that is needed afterwards: what is stripped is stripped where
-    /// it is.
-    ///
-    /// Nothing is shared: what came off a connection is a slice of a read buffer, and a record
-    /// of a few bytes would keep the whole of it in memory. All values and the body lie in one
-    /// piece, and maps have no more room than they need, since thousands of records are at
-    /// hand for each one that is looked at.
+    /// The same for a response that is needed afterwards: what is left out is removed from it.
     #[must_use]
     pub fn copy_of(head: &mut Parts, body: &[u8], mut trailers: Option<&mut HeaderMap>) -> Self {
         strip_hop_by_hop(&mut head.headers);
         for map in [Some(&mut head.headers), trailers.as_deref_mut()].into_iter().flatten() {
             remove_in_order(map, &CONTENT_LENGTH);
         }
-        let trailers = trailers.as_deref();
-        let maps = [Some(&head.headers), trailers];
-        let values = || maps.into_iter().flatten().flat_map(HeaderMap::values);
-        let length = values().map(HeaderValue::len).sum::<usize>() + body.len();
-        let mut piece = BytesMut::with_capacity(length);
-        values().for_each(|value| piece.extend_from_slice(value.as_bytes()));
-        piece.extend_from_slice(body);
-        let mut piece = piece.freeze();
-        Self {
-            status: head.status,
-            headers: from_piece(&head.headers, &mut piece),
-            trailers: trailers.map(|trailers| from_piece(trailers, &mut piece)),
-            body: piece,
-        }
+        let status = head.status;
+        let fields = Whole { status, headers: &head.headers, body, trailers: trailers.as_deref() };
+        let mut message = Vec::with_capacity(fields.length());
+        fields.put(&mut message);
+        Self { status, message: message.into() }
     }
 
-    /// The headers in a map of one's own, with room for `more`.
+    /// The upstream's status.
     #[must_use]
-    pub fn headers_and_room(&self, more: usize) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.headers.len() + more);
-        for (name, value) in &self.headers {
-            map.append(name, value.clone());
-        }
-        map
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its parts; the headers in a map with room for so many `more`.
+    #[must_use]
+    pub fn unpack(&self, more: usize) -> Unpacked {
+        let (unpacked, _) = read(&self.message, more).expect("it was read once, or written here");
+        unpacked
+    }
+
+    /// The message.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.message
     }
 }
 
-/// The same fields, whose values lie at the beginning of `piece`, from where they are taken.
-fn from_piece(fields: &HeaderMap, piece: &mut Bytes) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
-        // What was a value is one.
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(piece.split_to(value.len())) {
-            copy.set_sensitive(value.is_sensitive());
-            map.append(name, copy);
+impl fmt::Debug for StoredResponse {
+    /// Without what is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, length) = (self.status, self.message.len());
+        f.debug_struct("StoredResponse")
+            .field("status", &status)
+            .field("length", &length)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a message that a store has kept; the error is what is damaged.
+#[cfg(feature = "codec")]
+pub(super) fn recorded(message: Bytes) -> Result<super::record::Recorded, &'static str> {
+    use super::record::Recorded;
+
+    let (Unpacked { status, .. }, is_whole) = read(&message, 0)?;
+    Ok(if is_whole {
+        Recorded::Whole(StoredResponse { status, message })
+    } else {
+        Recorded::StatusOnly(status)
+    })
+}
+
+/// A message that has more than a status.
+struct Whole<'a> {
+    status: StatusCode,
+    headers: &'a HeaderMap,
+    body: &'a [u8],
+    trailers: Option<&'a HeaderMap>,
+}
+
+impl Fields for Whole<'_> {
+    fn put(&self, out: &mut impl Sink) {
+        message::number(1, self.status.as_u16().into(), out);
+        for (name, value) in self.headers {
+            message::pair(3, name.as_str().as_bytes(), value.as_bytes(), out);
+        }
+        message::bytes(4, self.body, out);
+        message::number(5, self.trailers.is_some().into(), out);
+        for (name, value) in self.trailers.into_iter().flatten() {
+            message::pair(6, name.as_str().as_bytes(), value.as_bytes(), out);
         }
     }
-    map
+}
+
+/// The parts of a message, and whether it has more than a status.
+fn read(message: &Bytes, more: usize) -> Result<(Unpacked, bool), &'static str> {
+    let is_header = |field: &Result<_, _>| matches!(field, Ok((3, _)));
+    let headers = Reader(message).filter(is_header).count();
+    let (mut status, mut is_whole, mut has_trailers) = (0, true, false);
+    let (mut headers, mut trailers) = (HeaderMap::with_capacity(headers + more), HeaderMap::new());
+    let mut body = Bytes::new();
+    for field in Reader(message) {
+        match field? {
+            (1, Value::Number(number)) => status = number,
+            (2, Value::Number(number)) => is_whole = number == 0,
+            (3, Value::Bytes(header)) => append(&mut headers, message, header)?,
+            (4, Value::Bytes(bytes)) => body = message.slice_ref(bytes),
+            (5, Value::Number(number)) => has_trailers = number != 0,
+            (6, Value::Bytes(trailer)) => append(&mut trailers, message, trailer)?,
+            (1..=6, _) => return Err("message"),
+            // Later versions may add fields that can be passed over.
+            _ => {}
+        }
+    }
+    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+    let status = status.ok_or("status")?;
+    let trailers = has_trailers.then_some(trailers);
+    Ok((Unpacked { status, headers, body, trailers }, is_whole))
+}
+
+/// Appends a header that lies in a message.
+fn append(map: &mut HeaderMap, message: &Bytes, header: &[u8]) -> Result<(), &'static str> {
+    let (mut name, mut value) = (&[][..], &[][..]);
+    for field in Reader(header) {
+        match field? {
+            (1, Value::Bytes(bytes)) => name = bytes,
+            (2, Value::Bytes(bytes)) => value = bytes,
+            (1 | 2, _) => return Err("message"),
+            _ => {}
+        }
+    }
+    let name = HeaderName::from_bytes(name).map_err(|_| "header")?;
+    let value = HeaderValue::from_maybe_shared(message.slice_ref(value)).map_err(|_| "header")?;
+    map.try_append(name, value).map_err(|_| "too many headers")?;
+    Ok(())
+}
+
+impl From<Damaged> for &'static str {
+    fn from(_: Damaged) -> Self {
+        "message"
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderName;
-
-    use super::*;
-
-    fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value).unwrap(),
-            );
-        }
-        map
-    }
-
-    #[test]
-    fn a_recorded_response_keeps_no_read_buffer() {
-        let buffer = Bytes::from(vec![b'x'; 8192]);
-        let mut head = http::Response::new(()).into_parts().0;
-        let value = HeaderValue::from_maybe_shared(buffer.slice(..10)).unwrap();
-        head.headers.insert("x-name", value.clone());
-        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), value)]);
-        let stored = StoredResponse::new(head, buffer.slice(20..50), Some(trailers));
-        assert_eq!(stored.body, buffer.slice(20..50));
-        assert_eq!(stored.headers["x-name"], "xxxxxxxxxx");
-        assert_eq!(stored.trailers.as_ref().unwrap()["x-sum"], "xxxxxxxxxx");
-        assert!(buffer.is_unique(), "nothing else keeps the buffer");
-    }
-
-    #[test]
-    fn a_recorded_response_keeps_no_room_for_more_headers_than_it_has() {
-        let lines: [(&str, &[u8]); 3] =
-            [("etag", b"1"), ("set-cookie", b"a"), ("set-cookie", b"b")];
-        let mut head = http::Response::new(()).into_parts().0;
-        head.headers = HeaderMap::with_capacity(100);
-        head.headers.extend(headers(&lines));
-        let stored = StoredResponse::new(head, Bytes::new(), None).headers;
-        assert!(stored.capacity() <= 2 * 3, "{}", stored.capacity());
-        assert_eq!(stored, headers(&lines));
-    }
-
-    #[test]
-    fn a_recorded_response_keeps_the_order_of_its_headers() {
-        let lines: [(&str, &[u8]); 4] =
-            [("content-length", b"0"), ("location", b"/1"), ("etag", b"1"), ("vary", b"x")];
-        let mut head = http::Response::new(()).into_parts().0;
-        head.headers = headers(&lines);
-        let stored = StoredResponse::new(head, Bytes::new(), None);
-        let names: Vec<_> = stored.headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["location", "etag", "vary"]);
-    }
-}
+#[path = "response_tests.rs"]
+mod tests;

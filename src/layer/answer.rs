@@ -18,7 +18,7 @@ use crate::engine::{
     decision::{Refusal, Replay},
     policy::{Dialect, Policy},
     problem::Problem,
-    record::{Done, Recorded, StoredResponse, Timestamp},
+    record::{Done, Recorded, StoredResponse, Timestamp, Unpacked},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -271,8 +271,8 @@ fn mark_first(headers: &mut HeaderMap, stored: Stored) {
 }
 
 fn once_more<R>(recorded: &StoredResponse) -> Response<ResponseBody<R>> {
-    let StoredResponse { status, body, trailers, .. } = recorded;
-    assemble(*status, recorded.headers_and_room(ADDED), body.clone(), trailers.clone())
+    let Unpacked { status, headers, body, trailers } = recorded.unpack(ADDED);
+    assemble(status, headers, body, trailers)
 }
 
 fn assemble<R>(

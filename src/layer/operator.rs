@@ -16,7 +16,6 @@ use crate::{
 
 /// What became of a request whose outcome was unknown.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one is made per decision of a person")]
 pub enum Resolution {
     /// It was executed; retries get this response.
     Executed(StoredResponse),

@@ -137,7 +137,7 @@ impl<S, B> Inquiry<S, B> {
                 return Ok(Learnt::Nothing);
             }
         };
-        match reconcile.judge(answer.status, &answer.body) {
+        match reconcile.judge(answer.status(), &answer.unpack(0).body) {
             Finding::NotExecuted if is_quiet => Ok(Learnt::NotExecuted),
             Finding::NotExecuted | Finding::Inconclusive => Ok(Learnt::Nothing),
             Finding::Executed => {

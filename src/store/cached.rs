@@ -15,8 +15,13 @@ use crate::{
 };
 
 /// A part of the cache that has a lock of its own is at least this large, because
-/// no single response can be larger than the part that it falls into.
+/// no single response can be larger than half of the part that it falls into.
 const PART: u64 = 4 << 20;
+
+/// The share for responses that were asked for again. Retries come soon after their request
+/// or never, so those that nobody has asked for yet get as much: more would limit what a
+/// single one may take. Keys whose response had to go have no claim to come back.
+const ASKED_FOR: f64 = 0.5;
 
 /// The expected size of a response, which only sizes the first allocation: rather too
 /// large, so that an unused cache takes little.
@@ -57,6 +62,8 @@ impl ResponseCache {
         let parts = 1_usize << (bytes / PART).clamp(1, 4 * threads).ilog2();
         let options = OptionsBuilder::new()
             .weight_capacity(bytes)
+            .hot_allocation(ASKED_FOR)
+            .ghost_allocation(0.0)
             .estimated_items_capacity(usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX))
             .shards(parts)
             .build()
@@ -93,8 +100,6 @@ impl ResponseCache {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
     use crate::engine::{
         fingerprint::Fingerprint,
@@ -102,17 +107,13 @@ mod tests {
     };
 
     fn done(body: usize) -> Arc<Done> {
+        let head = http::Response::new(()).into_parts().0;
         Arc::new(Done {
             fence: Fence::new(Token([1; 16])),
             fingerprint: Fingerprint::from_bytes([2; 32]),
             completed: Timestamp(0),
             retained_until: Timestamp(100),
-            response: Recorded::Whole(StoredResponse {
-                status: StatusCode::OK,
-                headers: HeaderMap::new(),
-                body: vec![0; body].into(),
-                trailers: None,
-            }),
+            response: Recorded::Whole(StoredResponse::new(head, vec![0; body].into(), None)),
         })
     }
 
@@ -140,6 +141,19 @@ mod tests {
             assert!(cache.weight() <= 1 << 20);
         }
         assert!(cache.weight() > 900_000, "{}", cache.weight());
+    }
+
+    /// The cache is full of responses that nobody asks for, and a retry comes after a while.
+    #[test]
+    fn the_latest_third_of_a_full_cache_is_there() {
+        let cache = ResponseCache::new(1 << 20);
+        let fit = u16::try_from((1 << 20) / done(1000).weight()).unwrap();
+        for number in 0..4 * fit {
+            cache.insert(key(number), done(1000));
+        }
+        for number in 4 * fit - fit / 3..4 * fit {
+            assert!(cache.peek(&key(number), Timestamp(0)).is_some(), "{number} of {}", 4 * fit);
+        }
     }
 
     #[test]

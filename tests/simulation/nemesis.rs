@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::Response;
 use oncegate::{Resolution, Resolved, engine::record::StoredResponse};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -96,12 +96,10 @@ async fn resolve(world: &World, place: &Slot, key: usize) {
         let state = world.state();
         let mut owners = state.claims.iter().filter(|(claimed, _)| *claimed == key);
         match state.ledger.iter().position(|row| row.key == key) {
-            Some(row) => Resolution::Executed(StoredResponse {
-                status: StatusCode::OK,
-                headers: HeaderMap::new(),
-                body: found_as(row),
-                trailers: None,
-            }),
+            Some(row) => {
+                let head = Response::new(()).into_parts().0;
+                Resolution::Executed(StoredResponse::new(head, found_as(row), None))
+            }
             None if !state.dispatched[key] && owners.all(|(_, node)| node.is_dead()) => {
                 Resolution::NotExecuted
             }

@@ -47,7 +47,6 @@ pub(super) struct Held {
 
 /// The end of a claim.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, for a moment")]
 pub(crate) enum Ending {
     /// Executed.
     Done(Recorded),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::LONG;
 use crate::{
@@ -58,7 +58,9 @@ pub(super) fn unknown(fence: Fence) -> Record {
 
 /// A recorded response with everything that is easily lost on the way.
 pub(super) fn done(fence: Fence, retained_until: Timestamp, body: impl Into<Bytes>) -> Record {
-    let mut headers = HeaderMap::new();
+    let mut head = Response::new(()).into_parts().0;
+    head.status = StatusCode::CREATED;
+    let headers = &mut head.headers;
     let latin = HeaderValue::from_bytes(b"caf\xe9").expect("Latin-1 is allowed in a header value");
     headers.append("set-cookie", HeaderValue::from_static("a=1; Path=/"));
     headers.append("x-latin", latin);
@@ -71,12 +73,7 @@ pub(super) fn done(fence: Fence, retained_until: Timestamp, body: impl Into<Byte
         fingerprint: fingerprint(fence),
         completed: Timestamp(3_000),
         retained_until,
-        response: Recorded::Whole(StoredResponse {
-            status: StatusCode::CREATED,
-            headers,
-            body: body.into(),
-            trailers: Some(trailers),
-        }),
+        response: Recorded::Whole(StoredResponse::new(head, body.into(), Some(trailers))),
     }))
 }
 
