@@ -183,27 +183,26 @@ fn version(bytes: &[u8]) -> Result<(), CodecError> {
     }
 }
 
-fn message<M: Message + Default>(bytes: impl bytes::Buf + Clone) -> Result<M, CodecError> {
-    let mut rest = bytes;
-    let message =
-        M::decode_length_delimited(&mut rest).map_err(|_| CodecError::Damaged("message"))?;
-    if rest.has_remaining() {
-        return Err(CodecError::Damaged("trailing bytes"));
+fn message<M: Message + Default>(bytes: &[u8]) -> Result<M, CodecError> {
+    M::decode(delimited(bytes)?).map_err(|_| CodecError::Damaged("message"))
+}
+
+/// The message after its length, which is to be all there is.
+fn delimited<B: bytes::Buf>(mut bytes: B) -> Result<B, CodecError> {
+    let damaged = |_| CodecError::Damaged("message");
+    let length = prost::decode_length_delimiter(&mut bytes).map_err(damaged)?;
+    match bytes.remaining().cmp(&length) {
+        Ordering::Less => Err(CodecError::Damaged("message")),
+        Ordering::Equal => Ok(bytes),
+        Ordering::Greater => Err(CodecError::Damaged("trailing bytes")),
     }
-    Ok(message)
 }
 
 fn decode_response(fence: Fence, bytes: Bytes) -> Result<Recorded, CodecError> {
     if decode_fence(&bytes)? != fence {
         return Err(CodecError::Mixed);
     }
-    let mut message = bytes.slice(FENCE.end..);
-    let length = prost::decode_length_delimiter(&mut message);
-    match message.len().cmp(&length.map_err(|_| CodecError::Damaged("message"))?) {
-        Ordering::Less => Err(CodecError::Damaged("message")),
-        Ordering::Equal => response::recorded(message).map_err(CodecError::Damaged),
-        Ordering::Greater => Err(CodecError::Damaged("trailing bytes")),
-    }
+    response::recorded(delimited(bytes.slice(FENCE.end..))?).map_err(CodecError::Damaged)
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -97,14 +97,10 @@ pub(super) enum Value<'a> {
     Foreign,
 }
 
-/// The fields of a message, in the order in which they lie there; one that is damaged is the
-/// last. A tag that is not known is for the reader to pass over.
+/// The fields of a message, in the order in which they lie there; what is damaged is the last,
+/// and is named. A tag that is not known is for the reader to pass over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
-
-/// What should be a message is cut short, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damaged;
 
 impl<'a> Reader<'a> {
     fn field(&mut self) -> Option<(u64, Value<'a>)> {
@@ -142,7 +138,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Iterator for Reader<'a> {
-    type Item = Result<(u64, Value<'a>), Damaged>;
+    type Item = Result<(u64, Value<'a>), &'static str>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -152,7 +148,7 @@ impl<'a> Iterator for Reader<'a> {
         if field.is_none() {
             self.0 = &[];
         }
-        Some(field.ok_or(Damaged))
+        Some(field.ok_or("message"))
     }
 }
 
@@ -182,6 +178,6 @@ mod tests {
             fields,
             [(1, foreign), (1, foreign), (15, Value::Bytes(&[1, 2])), (2, Value::Number(7))]
         );
-        assert_eq!(Reader(&message[..15]).last(), Some(Err(Damaged)));
+        assert_eq!(Reader(&message[..15]).last(), Some(Err("message")));
     }
 }

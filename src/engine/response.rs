@@ -18,7 +18,7 @@ use http::{
 
 use super::{
     hop::{remove_in_order, strip_hop_by_hop},
-    message::{self, Damaged, Fields, Reader, Sink, Value},
+    message::{self, Fields, Reader, Sink, Value},
 };
 
 /// A response without the connection that it came over.
@@ -145,7 +145,7 @@ impl Fields for Whole<'_> {
 
 /// The parts of a message, and whether it has more than a status.
 fn read(message: &Bytes, more: usize) -> Result<(Unpacked, bool), &'static str> {
-    let is_header = |field: &Result<_, _>| matches!(field, Ok((3, _)));
+    let is_header = |field: &Result<_, &str>| matches!(field, Ok((3, _)));
     let headers = Reader(message).filter(is_header).count();
     let (mut status, mut is_whole, mut has_trailers) = (0, true, false);
     let (mut headers, mut trailers) = (HeaderMap::with_capacity(headers + more), HeaderMap::new());
@@ -184,12 +184,6 @@ fn append(map: &mut HeaderMap, message: &Bytes, header: &[u8]) -> Result<(), &'s
     let value = HeaderValue::from_maybe_shared(message.slice_ref(value)).map_err(|_| "header")?;
     map.try_append(name, value).map_err(|_| "too many headers")?;
     Ok(())
-}
-
-impl From<Damaged> for &'static str {
-    fn from(_: Damaged) -> Self {
-        "message"
-    }
 }
 
 #[cfg(test)]
