@@ -75,6 +75,10 @@ pub enum Mutant {
     WaitForHeads,
     /// A request body may take for ever.
     WaitForBodies,
+    /// A client may take for ever for what it is sent.
+    WaitForReaders,
+    /// An exchange whose HTTP/2 client takes nothing of the answer is under way.
+    CountStuckStreams,
     /// The cache of responses has no limit.
     CacheWithoutLimit,
     /// A connection that rests forgets what it has read of the next request.
@@ -93,7 +97,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -128,6 +132,8 @@ impl Mutant {
         Self::ForgetResetStreams,
         Self::WaitForHeads,
         Self::WaitForBodies,
+        Self::WaitForReaders,
+        Self::CountStuckStreams,
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,
         Self::TrustFilters,

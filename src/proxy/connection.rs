@@ -26,6 +26,7 @@ use super::{
     link::Limits,
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
+    sending::Sending,
     turn::Turns,
 };
 use crate::{
@@ -102,7 +103,7 @@ impl Client {
             // Boxed, so that the many connections of HTTP/1 do not hold room for it.
             Ok((Spoken::Http2, io)) => {
                 let (peer, pipeline) = (Arc::clone(&self.peer), Arc::clone(&self.pipeline));
-                let closing = self.closing.clone();
+                let (closing, io) = (self.closing.clone(), Sending::new(io, idle_timeout));
                 Box::pin(http2::serve(io, peer, self.limits, pipeline, closing)).await;
                 None
             }
@@ -115,6 +116,7 @@ impl Client {
 
     /// Serves HTTP/1 until the connection ends or rests.
     async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
+        let io = Sending::new(io, self.limits.idle_timeout);
         let (io, pace) = Paced::new(io, self.limits, since, &self.closing);
         let exchanges = &pace;
         let service = service_fn(|request| {
@@ -144,6 +146,7 @@ impl Client {
         }
         let parts = connection.into_parts();
         let (io, since) = parts.io.into_inner().into_parts();
+        let io = io.into_inner();
         if ended.is_none() {
             let ahead = without_empty_lines(&parts.read_buf);
             let io = if is_active(Mutant::ForgetReadAhead) { io } else { io.unread(ahead) };

@@ -6,6 +6,8 @@
 //! | the end of an exchange | the first byte of the next head | `idle_timeout`, [`Paced`] |
 //! | the first byte of a head | its end | `head_timeout`, [`Paced`] |
 //! | one piece of a body | the next | `body_timeout`, [`InboundBody`] |
+//!
+//! How long it may take for what it is sent is `sending`'s.
 
 use std::{
     io,

@@ -7,7 +7,7 @@ use http::{Request, header::TRANSFER_ENCODING};
 use http_body::Body;
 
 use super::{
-    pace::{Busy, Pace, Unread},
+    pace::{self, Pace, Unread},
     tunnel::Tunnel,
 };
 use crate::{
@@ -22,10 +22,16 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
 }
 
+/// An exchange that is under way.
+pub(crate) trait Busy {
+    /// Whether it waits for its client, which is to take a piece of the answer.
+    fn waits_for_client(&self, _: bool) {}
+}
+
 /// The connection, as one exchange sees it.
 pub(crate) trait Link {
     /// Held for as long as the exchange lasts, its last body byte included.
-    type Busy;
+    type Busy: Busy;
 
     /// An exchange begins.
     fn begin(&self) -> Self::Busy;
@@ -46,10 +52,13 @@ pub(crate) trait Link {
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem>;
 }
 
-impl Link for Pace {
-    type Busy = Busy;
+/// What is written to one is what its client has to take, and `sending` sees to that.
+impl Busy for pace::Busy {}
 
-    fn begin(&self) -> Busy {
+impl Link for Pace {
+    type Busy = pace::Busy;
+
+    fn begin(&self) -> pace::Busy {
         Self::begin(self)
     }
 

@@ -4,8 +4,8 @@
 //! its end, most of which it spends at rest; `pipeline` is the way of a request;
 //! `upstream` is the way to the service, with the evidence of what was sent;
 //! `headers` is what a proxy changes. `preface` tells HTTP/1 from HTTP/2 by the first
-//! bytes of a connection; `inbound` and `pace` belong to the one, `http2` to the other, and
-//! `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
+//! bytes of a connection; `inbound` and `pace` belong to the one, `http2` to the other,
+//! `sending` to both, and `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
 //! both sides; nothing here parses HTTP, but for the lengths of frames.
 
 mod buckets;
@@ -23,6 +23,7 @@ mod pipeline;
 mod preface;
 mod release;
 mod route;
+mod sending;
 mod server;
 mod start;
 mod through;

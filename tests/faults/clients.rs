@@ -11,7 +11,7 @@ use crate::{
         client::{Connection, post, post_with, send},
         eventually,
         gate::{Gate, Process},
-        http2,
+        http2, patience,
         redis::Server,
     },
 };
@@ -190,4 +190,19 @@ async fn somebody_elses_key_says_nothing() {
     let unknown = send(gate.address, &as_caller("Bearer ann", "/reset", "unknown")).await;
     assert_eq!(unknown.problem(), "outcome-unknown");
     nothing_for_bob("/reset", "unknown").await;
+}
+
+/// Row 29: who asks for more than the system keeps for him and reads nothing of it has one of
+/// the connections, and not for ever.
+#[tokio::test]
+async fn answers_that_nobody_reads() {
+    let backend = Backend::start().await;
+    let settings = "[server]\nmax_connections = 1\nidle_timeout = \"300ms\"";
+    let gate = Gate::start(&backend.url(), settings).await;
+    let mut silent = Connection::open(gate.address).await;
+    silent.write(b"GET /large/67108864 HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    eventually("it is answered", async || backend.count() == 1).await;
+    let other = tokio::time::timeout(patience(), pay(gate.address, "/pay", "k")).await;
+    assert_eq!(other.expect("the other client is served").status, 201);
+    assert!(silent.answer().await.is_none(), "the answer was cut");
 }

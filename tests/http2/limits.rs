@@ -18,8 +18,12 @@ use crate::{
 
 /// The fields of a keyed POST.
 fn fields(path: &str) -> Vec<u8> {
+    fields_of(b"POST", path)
+}
+
+fn fields_of(method: &[u8], path: &str) -> Vec<u8> {
     block(&[
-        (b":method", b"POST"),
+        (b":method", method),
         (b":scheme", b"http"),
         (b":path", path.as_bytes()),
         (b":authority", b"gate"),
@@ -128,6 +132,26 @@ async fn a_silent_client_is_asked_for_a_sign_of_life() {
     })
     .await;
     assert_eq!(backend.executions("k"), 1);
+}
+
+/// A client that gives every sign of life, but no room for the answer: neither for the first
+/// byte of a small one nor for more than the first bytes of a large one.
+#[tokio::test]
+async fn answers_for_which_there_is_no_room() {
+    let (backend, gate) = both("[server]\nidle_timeout = \"200ms\"").await;
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    for (method, path, settings) in
+        [(&b"POST"[..], "/pay", &no_window[..]), (b"GET", "/large/1000000", b"")]
+    {
+        let mut raw = Raw::open(gate.address).await;
+        raw.write(settings).await;
+        raw.write(&frame(HEADERS, END_HEADERS | 1, 1, &fields_of(method, path))).await;
+        let gone = tokio::time::timeout(patience(), raw.is_sent_away()).await;
+        assert!(gone.expect("the connection ends"), "{path}");
+    }
+    let client = Client::open(gate.address).await;
+    assert_eq!(client.post("/pay", "k", "").await.header("idempotent-replayed"), "true");
+    assert_eq!(backend.count(), 2, "the payment and the large answer, once each");
 }
 
 #[tokio::test]

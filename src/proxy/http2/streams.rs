@@ -3,9 +3,16 @@
 //! A client may reset a stream at any time, and the protocol then counts the stream
 //! as gone. An exchange whose key is claimed is finished all the same, so it goes on
 //! counting here: or a client could have any number under way at no cost of its own.
+//!
+//! An exchange that only waits for its client to make room for a piece of the answer is
+//! nothing that the gate does. A connection on which nothing else is under way is as idle
+//! as one without any exchange, however many signs of life its client gives.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +20,10 @@ use http::Request;
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::{super::link::Link, MAX_UNDER_WAY, request};
+use super::{
+    super::link::{Busy, Link},
+    MAX_UNDER_WAY, request,
+};
 use crate::{
     engine::problem::Problem,
     mutants::{Mutant, is_active},
@@ -26,13 +36,15 @@ pub(super) struct Streams(Arc<Mutex<Count>>);
 #[derive(Debug)]
 struct Count {
     under_way: usize,
-    /// When the last one began or ended.
+    /// How many of them wait for their client.
+    stuck: usize,
+    /// When the last one began, ended, or went on.
     since: Instant,
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Count { under_way: 0, since: Instant::now() })))
+        Self(Arc::new(Mutex::new(Count { under_way: 0, stuck: 0, since: Instant::now() })))
     }
 
     /// An exchange begins; it ends with the last clone of what is returned.
@@ -42,7 +54,7 @@ impl Streams {
         count.since = Instant::now();
         let is_free = count.under_way <= MAX_UNDER_WAY;
         drop(count);
-        Slot(Arc::new(Taken { streams: self.clone(), is_free }))
+        Slot(Arc::new(Taken { streams: self.clone(), is_free, is_stuck: AtomicBool::new(false) }))
     }
 
     /// Returns when nothing has been under way for as long as `limit`.
@@ -52,7 +64,7 @@ impl Streams {
             tokio::time::sleep_until(since + limit).await;
             let now = Instant::now();
             let count = self.count();
-            since = if count.under_way > 0 { now } else { count.since.max(since) };
+            since = if count.is_busy() { now } else { count.since.max(since) };
             if now >= since + limit {
                 return;
             }
@@ -65,6 +77,13 @@ impl Streams {
     }
 }
 
+impl Count {
+    fn is_busy(&self) -> bool {
+        let stuck = if is_active(Mutant::CountStuckStreams) { 0 } else { self.stuck };
+        self.under_way > stuck
+    }
+}
+
 /// The place of one exchange. The stream holds it, and so does the request on its
 /// way to the upstream.
 #[derive(Clone, Debug)]
@@ -74,6 +93,22 @@ pub(crate) struct Slot(Arc<Taken>);
 struct Taken {
     streams: Streams,
     is_free: bool,
+    is_stuck: AtomicBool,
+}
+
+impl Taken {
+    fn stick(&self, is_stuck: bool) {
+        // Only the one stream that answers says so, one thing after the other.
+        if self.is_stuck.swap(is_stuck, Ordering::Relaxed) != is_stuck {
+            let mut count = self.streams.count();
+            if is_stuck {
+                count.stuck += 1
+            } else {
+                count.stuck -= 1
+            }
+            count.since = Instant::now();
+        }
+    }
 }
 
 impl Drop for Taken {
@@ -84,11 +119,27 @@ impl Drop for Taken {
     }
 }
 
-impl Link for Slot {
-    type Busy = Self;
+/// A stream, which is answered. Nobody waits for its client when it is gone.
+#[derive(Debug)]
+pub(crate) struct Answered(Slot);
 
-    fn begin(&self) -> Self {
-        self.clone()
+impl Busy for Answered {
+    fn waits_for_client(&self, waits: bool) {
+        self.0.0.stick(waits);
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.waits_for_client(false);
+    }
+}
+
+impl Link for Slot {
+    type Busy = Answered;
+
+    fn begin(&self) -> Answered {
+        Answered(self.clone())
     }
 
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem> {
@@ -136,5 +187,34 @@ mod tests {
         drop(slot);
         quiet.await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 35);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_whose_client_takes_nothing_is_quiet() {
+        let (streams, limit) = (Streams::new(), Duration::from_secs(10));
+        let (slots, begun) = ([streams.begin(), streams.begin()], Instant::now());
+        let answers = slots.each_ref().map(Link::begin);
+        let waiting = streams.clone();
+        let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
+        for answer in &answers {
+            answer.waits_for_client(true);
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            assert!(!quiet.is_finished(), "the other one goes on, or this one has");
+            answer.waits_for_client(false);
+        }
+        for answer in &answers {
+            answer.waits_for_client(true);
+        }
+        quiet.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        let counts = || {
+            let count = streams.count();
+            (count.under_way, count.stuck)
+        };
+        assert_eq!(counts(), (2, 2));
+        drop(answers);
+        assert_eq!(counts(), (2, 0), "what runs without its stream");
+        drop(slots);
+        assert_eq!(counts(), (0, 0));
     }
 }
