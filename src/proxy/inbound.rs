@@ -128,6 +128,11 @@ impl<I> Paced<I> {
         if !self.begun && self.closing.has_begun(cx) {
             return Poll::Ready(Ok(()));
         }
+        // A client that has not taken the whole of its answer is not idle; `sending` waits for it.
+        if !self.begun && !self.flushed {
+            self.since = None;
+            return Poll::Pending;
+        }
         let since = *self.since.get_or_insert_with(Instant::now);
         let Limits { head_timeout, idle_timeout } = self.limits;
         if self.begun {

@@ -47,6 +47,7 @@ async fn a_connection_rests_between_two_requests_only() {
     paced.write_all(b"answer").await.unwrap();
     wait(&mut paced, 9 * REST).await;
     assert!(!pace.is_resting(), "the answer may not have left");
+    wait(&mut paced, 99 * REST).await;
     paced.flush().await.unwrap();
     wait(&mut paced, 9 * REST).await;
     assert!(pace.is_resting());

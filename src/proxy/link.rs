@@ -7,7 +7,7 @@ use http::{Request, header::TRANSFER_ENCODING};
 use http_body::Body;
 
 use super::{
-    pace::{self, Pace, Unread},
+    pace::{Busy, Pace, Unread},
     tunnel::Tunnel,
 };
 use crate::{
@@ -22,16 +22,10 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
 }
 
-/// An exchange that is under way.
-pub(crate) trait Busy {
-    /// Whether it waits for its client, which is to take a piece of the answer.
-    fn waits_for_client(&self, _: bool) {}
-}
-
 /// The connection, as one exchange sees it.
 pub(crate) trait Link {
     /// Held for as long as the exchange lasts, its last body byte included.
-    type Busy: Busy;
+    type Busy;
 
     /// An exchange begins.
     fn begin(&self) -> Self::Busy;
@@ -52,13 +46,10 @@ pub(crate) trait Link {
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem>;
 }
 
-/// What is written to one is what its client has to take, and `sending` sees to that.
-impl Busy for pace::Busy {}
-
 impl Link for Pace {
-    type Busy = pace::Busy;
+    type Busy = Busy;
 
-    fn begin(&self) -> pace::Busy {
+    fn begin(&self) -> Busy {
         Self::begin(self)
     }
 

@@ -5,8 +5,9 @@
 //! `upstream` is the way to the service, with the evidence of what was sent;
 //! `headers` is what a proxy changes. `preface` tells HTTP/1 from HTTP/2 by the first
 //! bytes of a connection; `inbound` and `pace` belong to the one, `http2` to the other,
-//! `sending` to both, and `link` is what the pipeline asks of either. The HTTP implementation is hyper's on
-//! both sides; nothing here parses HTTP, but for the lengths of frames.
+//! `sending` to both, and `link` is what the pipeline asks of either. The HTTP
+//! implementation is hyper's on both sides; nothing here parses HTTP, but for the lengths
+//! of frames.
 
 mod buckets;
 mod closing;

@@ -11,7 +11,7 @@ use metrics::Histogram;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{link::Busy, pipeline::ServedBody};
+use super::pipeline::ServedBody;
 use crate::BoxError;
 
 pin_project! {
@@ -31,7 +31,7 @@ impl<T> OutboundBody<T> {
     }
 }
 
-impl<T: Busy> Body for OutboundBody<T> {
+impl<T> Body for OutboundBody<T> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -39,14 +39,7 @@ impl<T: Busy> Body for OutboundBody<T> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        // Who asks for a piece has found room for the one before.
-        this.busy.waits_for_client(false);
-        let frame = this.body.poll_frame(cx);
-        if let Poll::Ready(Some(Ok(_))) = frame {
-            this.busy.waits_for_client(true);
-        }
-        frame
+        self.project().body.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

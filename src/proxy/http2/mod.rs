@@ -2,10 +2,11 @@
 //!
 //! `request` makes a head one that could have come by HTTP/1.1, so the rest of the
 //! gate knows nothing of the version; `streams` counts what a connection has under
-//! way; `heads` limits how long a head may take. An HTTP/1.1 connection is never
-//! upgraded to HTTP/2 (RFC 9113, 3.1).
+//! way, and hears from `pieces` what only waits for its client; `heads` limits how long
+//! a head may take. An HTTP/1.1 connection is never upgraded to HTTP/2 (RFC 9113, 3.1).
 
 mod heads;
+mod pieces;
 mod request;
 mod streams;
 
@@ -17,7 +18,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::streams::Slot;
-use self::{heads::Heads, streams::Streams};
+use self::{
+    heads::Heads,
+    pieces::Pieces,
+    streams::{Answering, Streams},
+};
 use super::{headers::Peer, link::Limits, pipeline::Pipeline};
 use crate::{closing::Closing, engine::hop::strip_hop_by_hop};
 
@@ -55,7 +60,10 @@ pub(crate) async fn serve<I>(
     let begun = streams.clone();
     let service = service_fn(move |request| {
         let (pipeline, peer, slot) = (Arc::clone(&pipeline), Arc::clone(&peer), begun.begin());
-        async move { Ok::<_, Infallible>(presentable(pipeline.handle(request, &peer, &slot).await)) }
+        async move {
+            let response = presentable(pipeline.handle(request, &peer, &slot).await);
+            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, Answering::new(slot))))
+        }
     });
     // The library's own limits stay: 1024 streams that were reset for their errors, and a
     // number of CONTINUATION frames that follows from the length of a head. Beyond them it

@@ -20,10 +20,7 @@ use http::Request;
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::{
-    super::link::{Busy, Link},
-    MAX_UNDER_WAY, request,
-};
+use super::{super::link::Link, MAX_UNDER_WAY, request};
 use crate::{
     engine::problem::Problem,
     mutants::{Mutant, is_active},
@@ -119,27 +116,32 @@ impl Drop for Taken {
     }
 }
 
-/// A stream, which is answered. Nobody waits for its client when it is gone.
+/// A stream that is answered. Nobody waits for its client any more when it is gone.
 #[derive(Debug)]
-pub(crate) struct Answered(Slot);
+pub(super) struct Answering(Slot);
 
-impl Busy for Answered {
-    fn waits_for_client(&self, waits: bool) {
+impl Answering {
+    pub(super) const fn new(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    /// Whether the client has to take something before the exchange goes on.
+    pub(super) fn waits_for_client(&self, waits: bool) {
         self.0.0.stick(waits);
     }
 }
 
-impl Drop for Answered {
+impl Drop for Answering {
     fn drop(&mut self) {
         self.waits_for_client(false);
     }
 }
 
 impl Link for Slot {
-    type Busy = Answered;
+    type Busy = Self;
 
-    fn begin(&self) -> Answered {
-        Answered(self.clone())
+    fn begin(&self) -> Self {
+        self.clone()
     }
 
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem> {
@@ -193,7 +195,7 @@ mod tests {
     async fn an_exchange_whose_client_takes_nothing_is_quiet() {
         let (streams, limit) = (Streams::new(), Duration::from_secs(10));
         let (slots, begun) = ([streams.begin(), streams.begin()], Instant::now());
-        let answers = slots.each_ref().map(Link::begin);
+        let answers = slots.each_ref().map(|slot| Answering::new(slot.clone()));
         let waiting = streams.clone();
         let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
         for answer in &answers {
