@@ -50,16 +50,12 @@ impl<B: Body<Data = Bytes>> Body for Pieces<B> {
         } else {
             Some(Ok(Frame::data(std::mem::take(this.rest))))
         };
-        let frame = frame.map(|frame| {
-            frame.map(|frame| {
-                frame.map_data(|mut piece| {
-                    *this.rest = piece.split_off(piece.len().min(PIECE));
-                    piece
-                })
-            })
-        });
-        this.answering.waits_for_client(matches!(frame, Some(Ok(_))));
-        Poll::Ready(frame)
+        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+        this.answering.waits_for_client(true);
+        Poll::Ready(Some(Ok(frame.map_data(|mut piece| {
+            *this.rest = piece.split_off(piece.len().min(PIECE));
+            piece
+        }))))
     }
 
     fn is_end_stream(&self) -> bool {

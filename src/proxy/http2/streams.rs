@@ -9,10 +9,7 @@
 //! as one without any exchange, however many signs of life its client gives.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -51,7 +48,7 @@ impl Streams {
         count.since = Instant::now();
         let is_free = count.under_way <= MAX_UNDER_WAY;
         drop(count);
-        Slot(Arc::new(Taken { streams: self.clone(), is_free, is_stuck: AtomicBool::new(false) }))
+        Slot(Arc::new(Taken { streams: self.clone(), is_free }))
     }
 
     /// Returns when nothing has been under way for as long as `limit`.
@@ -90,22 +87,6 @@ pub(crate) struct Slot(Arc<Taken>);
 struct Taken {
     streams: Streams,
     is_free: bool,
-    is_stuck: AtomicBool,
-}
-
-impl Taken {
-    fn stick(&self, is_stuck: bool) {
-        // Only the one stream that answers says so, one thing after the other.
-        if self.is_stuck.swap(is_stuck, Ordering::Relaxed) != is_stuck {
-            let mut count = self.streams.count();
-            if is_stuck {
-                count.stuck += 1
-            } else {
-                count.stuck -= 1
-            }
-            count.since = Instant::now();
-        }
-    }
 }
 
 impl Drop for Taken {
@@ -118,16 +99,29 @@ impl Drop for Taken {
 
 /// A stream that is answered. Nobody waits for its client any more when it is gone.
 #[derive(Debug)]
-pub(super) struct Answering(Slot);
+pub(super) struct Answering {
+    slot: Slot,
+    waits: bool,
+}
 
 impl Answering {
     pub(super) const fn new(slot: Slot) -> Self {
-        Self(slot)
+        Self { slot, waits: false }
     }
 
     /// Whether the client has to take something before the exchange goes on.
-    pub(super) fn waits_for_client(&self, waits: bool) {
-        self.0.0.stick(waits);
+    pub(super) fn waits_for_client(&mut self, waits: bool) {
+        if self.waits == waits {
+            return;
+        }
+        self.waits = waits;
+        let mut count = self.slot.0.streams.count();
+        if waits {
+            count.stuck += 1;
+        } else {
+            count.stuck -= 1;
+        }
+        count.since = Instant::now();
     }
 }
 
@@ -195,16 +189,16 @@ mod tests {
     async fn an_exchange_whose_client_takes_nothing_is_quiet() {
         let (streams, limit) = (Streams::new(), Duration::from_secs(10));
         let (slots, begun) = ([streams.begin(), streams.begin()], Instant::now());
-        let answers = slots.each_ref().map(|slot| Answering::new(slot.clone()));
+        let mut answers = slots.each_ref().map(|slot| Answering::new(slot.clone()));
         let waiting = streams.clone();
         let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
-        for answer in &answers {
+        for answer in &mut answers {
             answer.waits_for_client(true);
             tokio::time::sleep(Duration::from_secs(25)).await;
             assert!(!quiet.is_finished(), "the other one goes on, or this one has");
             answer.waits_for_client(false);
         }
-        for answer in &answers {
+        for answer in &mut answers {
             answer.waits_for_client(true);
         }
         quiet.await.unwrap();
