@@ -41,7 +41,12 @@ fn walk(value: &RawValue, path: &mut String, depth: usize, ignore: &[String], di
                     path.push('/');
                     path.push_str(&name.replace('~', "~0").replace('/', "~1"));
                     if !ignore.iter().any(|pointer| pointer == path) {
-                        digest.field(name.as_bytes());
+                        // So that no name is the end of the object.
+                        if name.starts_with(['}', '~']) {
+                            digest.field(format!("~{name}").as_bytes());
+                        } else {
+                            digest.field(name.as_bytes());
+                        }
                         walk(value, path, depth + 1, ignore, digest);
                     }
                     path.truncate(parent);
@@ -75,6 +80,27 @@ fn walk(value: &RawValue, path: &mut String, depth: usize, ignore: &[String], di
         },
         _ => digest.field(text.as_bytes()),
     }
+}
+
+/// What `pointer` (RFC 6901) points to in `body`, as it is written; of a member that is
+/// repeated, the last.
+pub(super) fn find<'a>(body: &'a [u8], pointer: &str) -> Option<&'a RawValue> {
+    let document: &RawValue = serde_json::from_slice(body).ok()?;
+    pointer.split('/').skip(1).try_fold(document, |value, step| {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let text = value.get();
+        match text.as_bytes().first()? {
+            b'{' => {
+                let mut members = members(text).ok()?.into_iter().rev();
+                members.find(|(name, _)| *name == step).map(|(_, value)| value)
+            }
+            b'[' if step == "0" || !step.starts_with(['0', '+']) => {
+                let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+                items.into_iter().nth(step.parse().ok()?)
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The members of an object as written, repeats included.
@@ -137,6 +163,10 @@ mod tests {
             "not json",
             r#"{"a":1} x"#,
             r#"{"a":"\ud800"}"#,
+            r#"{"!":{"!":{"}":"7"}},"\"":5}"#,
+            r#"{"!":{"!":{},"\"":7},"}":"5"}"#,
+            r#"{"~}":1}"#,
+            r#"{"}":1}"#,
         ];
         for (i, one) in bodies.iter().enumerate() {
             for two in &bodies[i + 1..] {

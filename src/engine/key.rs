@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header::CONNECTION, request::Parts};
 
 pub use super::source::{KeySource, KeySourceError};
-use super::{facet, fingerprint::Hasher, policy::Policy};
+use super::{canonical, facet, fingerprint::Hasher, policy::Policy};
 
 /// The longest key that is accepted, in bytes.
 pub const MAX_KEY: usize = 255;
@@ -173,13 +173,14 @@ pub fn find(
 }
 
 fn in_header(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Found>, KeyError> {
+    // Also when it is not there: a proxy before this one may have taken it away.
+    if nominated(name, headers) {
+        return Err(KeyError::HopByHop);
+    }
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(KeyError::Repeated);
-    }
-    if nominated(name, headers) {
-        return Err(KeyError::HopByHop);
     }
     let key = parse(value)?;
     Ok(Some(Found { key, echo: Some((name.clone(), value.clone())) }))
@@ -218,14 +219,12 @@ fn nominated(name: &HeaderName, headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn in_json(pointer: &str, body: &[u8]) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
-    match document.pointer(pointer)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Array(_)
-        | serde_json::Value::Object(_) => None,
+    let text = canonical::find(body, pointer)?.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok(),
+        // As it is written: no number is too long for a name.
+        b'-' | b'0'..=b'9' => Some(text.to_owned()),
+        _ => None,
     }
 }
 

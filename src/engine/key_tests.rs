@@ -60,6 +60,33 @@ fn a_repeated_or_nominated_header_is_refused() {
         .header("idempotency-key", "a")
         .header("connection", "close, Idempotency-KEY");
     assert_eq!(look(&["header:Idempotency-Key"], nominated, ""), Err(KeyError::HopByHop));
+    let taken_away = Request::post("/").header("connection", "idempotency-key");
+    assert_eq!(look(&["header:Idempotency-Key"], taken_away, ""), Err(KeyError::HopByHop));
+}
+
+#[test]
+fn a_number_is_the_key_that_is_written_there() {
+    let of = |number: &str| {
+        let body = format!(r#"{{"other":[1,{{"id":7}}],"id":0,"id":{number}}}"#);
+        look(&["json:/id"], Request::post("/"), &body)
+    };
+    for number in ["12345678901234567890123", "12345678901234567890124", "1.10", "-1", "1e2", "0.1"]
+    {
+        assert_eq!(of(number), Ok(Some(number.to_owned())));
+    }
+    assert_eq!(of("true"), Ok(None));
+    let nested = r#"{"a/b":[{"~":"x"},{"~":"y"}]}"#;
+    for (pointer, expected) in [
+        ("json:/a~1b/1/~0", Some("y")),
+        ("json:/a~1b/01/~0", None),
+        ("json:/a~1b/+1/~0", None),
+        ("json:/a~1b/2/~0", None),
+        ("json:/a~1b/0/~0/x", None),
+        ("json:/a~1b", None),
+    ] {
+        let found = look(&[pointer], Request::post("/"), nested);
+        assert_eq!(found, Ok(expected.map(str::to_owned)), "{pointer}");
+    }
 }
 
 #[test]
