@@ -93,11 +93,21 @@ pub enum Mutant {
     ReuseWhileRead,
     /// A response that was damaged in the embedded store's file is replayed.
     TrustResponses,
+    /// A key that was taken over and not executed forgets what it was before.
+    ForgetFirstOutcome,
+    /// An unknown outcome grows old while its request is still waited for.
+    LetUnknownAge,
+    /// The wait for a busy service counts as sending.
+    CountWaitingAsSent,
+    /// The answer to a lookup that cannot be read is one that found nothing.
+    UnreadableIsAbsent,
+    /// Every request that waits for a lookup makes one of its own.
+    AskForEach,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 48] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -141,6 +151,11 @@ impl Mutant {
         Self::CommitBeforeResponses,
         Self::ReuseWhileRead,
         Self::TrustResponses,
+        Self::ForgetFirstOutcome,
+        Self::LetUnknownAge,
+        Self::CountWaitingAsSent,
+        Self::UnreadableIsAbsent,
+        Self::AskForEach,
     ];
 }
 

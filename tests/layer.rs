@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -144,6 +145,59 @@ async fn it_is_always_ready_and_a_duplicate_never_queues_behind_its_owner() {
     assert_eq!(duplicate.await.unwrap().unwrap().status(), StatusCode::CONFLICT);
     counter.answers.as_ref().unwrap().add_permits(1);
     assert_eq!(owner.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+/// Nothing has left before the service takes the request.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_busy_service_is_no_dispatch() {
+    let (gate, counter) = (gate(), Counter::held());
+    let limited = tower::limit::ConcurrencyLimit::new(counter.service(), 1);
+    let patient = IdempotencyLayer::new(gate.clone(), Policy::default()).layer(limited.clone());
+    let hasty = Policy { response_timeout: Some(Duration::from_millis(50)), ..Policy::default() };
+    let hasty = IdempotencyLayer::new(gate, hasty).layer(limited);
+    let owner = tokio::spawn(patient.clone().oneshot(request("a", "1")));
+    while counter.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let refused = hasty.clone().oneshot(request("b", "1")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(refused.extensions().get::<Outcome>(), Some(&Outcome::Unreachable));
+    counter.answers.as_ref().unwrap().add_permits(2);
+    assert_eq!(owner.await.unwrap().unwrap().status(), StatusCode::OK);
+    // The key is free, and nothing that was given up comes after all.
+    let retry = patient.oneshot(request("b", "1")).await.unwrap();
+    assert_eq!(text(retry).await, "2 b");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(counter.calls(), 2);
+}
+
+/// A service that takes nothing more.
+#[derive(Clone)]
+struct Closed;
+
+impl Service<Inbound> for Closed {
+    type Response = Response<Full<Bytes>>;
+    type Error = oncegate::BoxError;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Err("closed".into()))
+    }
+
+    fn call(&mut self, _: Inbound) -> Self::Future {
+        panic!("it was not ready")
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_takes_nothing_was_sent_nothing() {
+    let (gate, counter) = (gate(), Counter::default());
+    let closed = IdempotencyLayer::new(gate.clone(), Policy::default()).layer(Closed);
+    let refused = closed.oneshot(request("k", "1")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(refused.extensions().get::<Outcome>(), Some(&Outcome::Unreachable));
+    let open = IdempotencyLayer::new(gate, Policy::default()).layer(counter.service());
+    assert_eq!(text(open.oneshot(request("k", "1")).await.unwrap()).await, "1 k");
 }
 
 #[tokio::test]

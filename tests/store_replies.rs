@@ -3,21 +3,32 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+#[allow(unreachable_pub, reason = "shared with other tests")]
+#[path = "support/clock.rs"]
+mod clock;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use clock::Virtual;
 use http::{Request, Response};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, OnConflict, Outcome, Policy, RequestBody, Resolution, Resolved,
-    UpstreamError,
-    ambient::{Ambient, System},
+    Gate, IdempotencyLayer, OnConflict, OnUnknown, Outcome, Policy, RequestBody, Resolution,
+    Resolved, UpstreamError,
     engine::{
         fingerprint::Hasher,
-        policy::Keep,
+        policy::{Keep, OnLateRetry},
         problem::Fault,
-        record::{Fence, Record, StoreKey, StoredResponse, Timestamp, Token},
+        record::{Fence, Record, StoreKey, StoredResponse},
     },
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, Write},
 };
@@ -26,24 +37,10 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 const LEASE: Duration = Duration::from_secs(1);
 
-/// The clock of the test's runtime.
-#[derive(Clone, Copy, Debug)]
-struct Virtual(Instant);
-
-impl Ambient for Virtual {
-    fn now(&self) -> Timestamp {
-        Timestamp(0).after(self.0.elapsed())
-    }
-
-    fn token(&self) -> Token {
-        System.token()
-    }
-}
-
-/// A view of a store whose replies to writes are on their way for this long, and
-/// whose replies to removals get lost after that time.
+/// A view of a store whose replies to writes are on their way for this long. Replies to
+/// removals get lost after that time, and so do the first few replies to swaps.
 #[derive(Clone, Debug)]
-struct Far(Arc<MemoryStore>, Duration);
+struct Far(Arc<MemoryStore>, Duration, Arc<AtomicUsize>);
 
 #[async_trait]
 impl Store for Far {
@@ -67,7 +64,10 @@ impl Store for Far {
     ) -> Result<Write, StoreError> {
         let written = self.0.swap(key, expect, record, keep).await;
         sleep(self.1).await;
-        written
+        match self.2.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(StoreError::timeout("swap", LEASE)),
+            Err(_) => written,
+        }
     }
 
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
@@ -104,7 +104,7 @@ impl Pair {
         let clock = Arc::new(Virtual(Instant::now()));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let near = Gate::builder_on(store.clone()).ambient(clock.clone()).build();
-        let far = Gate::builder(Far(store, LEASE * 2)).ambient(clock).build();
+        let far = Gate::builder(Far(store, LEASE * 2, Arc::default())).ambient(clock).build();
         Self { near, far, work, patience, on_conflict: OnConflict::Reject }
     }
 
@@ -200,4 +200,56 @@ async fn who_may_have_seen_an_answer_is_not_told_an_older_unknown() {
     let late = pair.send(&pair.far);
     assert_eq!(early.await.unwrap(), Outcome::Unknown, "it was, when he asked");
     assert_eq!(late.await.unwrap(), Outcome::Replayed);
+}
+
+/// What a key was before it was taken over is true again when the take-over came to nothing,
+/// also when nobody knows whether the store has it.
+#[tokio::test(start_paused = true)]
+async fn a_take_over_whose_reply_is_lost_is_taken_back() {
+    type Inbound = Request<RequestBody<Full<Bytes>>>;
+    let clock = Arc::new(Virtual(Instant::now()));
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let near = Gate::builder_on(store.clone()).ambient(clock.clone()).build();
+    let far = Far(store, Duration::ZERO, Arc::new(AtomicUsize::new(1)));
+    let lost = Arc::clone(&far.2);
+    let far = Gate::builder(far).ambient(clock).build();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let policy = Policy {
+        on_unknown: OnUnknown::Retry,
+        on_late_retry: OnLateRetry::Execute,
+        retention: LEASE,
+        ..Policy::default()
+    };
+    let send = async |gate: &Gate, policy: &Policy, key: &str, path: &str| {
+        let called = Arc::clone(&calls);
+        let service = service_fn(move |request: Inbound| {
+            called.fetch_add(1, SeqCst);
+            let breaks = request.uri().path() == "/break";
+            async move {
+                match breaks {
+                    true => Err(UpstreamError::sent(Fault::Terminated)),
+                    false => Ok(Response::new(Full::<Bytes>::default())),
+                }
+            }
+        });
+        let service = IdempotencyLayer::new(gate.clone(), policy.clone()).layer(service);
+        let request = Request::post(path).header("idempotency-key", key);
+        let answer = service.oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+        *answer.extensions().get::<Outcome>().unwrap()
+    };
+    for (key, path, before) in
+        [("unknown", "/break", Outcome::Unknown), ("expired", "/pay", Outcome::Executed)]
+    {
+        assert_eq!(send(&near, &policy, key, path).await, before);
+        sleep(LEASE * 2).await;
+        lost.store(1, SeqCst);
+        assert_eq!(send(&far, &policy, key, path).await, Outcome::StoreUnavailable);
+        assert_eq!(lost.load(SeqCst), 0, "a reply was lost");
+        sleep(LEASE).await;
+        let hold = Policy::default();
+        assert_eq!(send(&near, &hold, key, "/other").await, Outcome::Mismatch, "{key}");
+        let held = send(&near, &hold, key, path).await;
+        assert!([Outcome::Unknown, Outcome::LateRetry].contains(&held), "{key}: {held:?}");
+    }
+    assert_eq!(calls.load(SeqCst), 2, "the first ones");
 }

@@ -122,7 +122,8 @@ fn reconcile(
             }),
         }
     };
-    // As long as a dispatch can take: the claim's lease, a connection, a response.
+    // How long a request can be on its way after its owner's last word: a lease, within which
+    // he sends or says another, a connection, a response.
     let quiet = upstream.connect_timeout + upstream.response_timeout + lease;
     Ok(Reconcile {
         request: raw.request.0,

@@ -49,7 +49,10 @@ pub enum Because {
         reason: Reason,
     },
     /// Policy `execute` runs a late retry as new.
-    LateRetry,
+    LateRetry {
+        /// When the outcome was recorded whose response is gone.
+        completed: Timestamp,
+    },
     /// A lookup after the quiescence proved that nothing was executed.
     NotExecuted,
 }
@@ -124,7 +127,7 @@ pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timesta
             OnConflict::Reject => Decision::Refuse(Refusal::KeyInUse),
         },
         Record::Pending(pending) if is_active(Mutant::ExpiredLeaseIsFree) => {
-            Decision::TakeOver(pending.fence, Because::LateRetry)
+            Decision::TakeOver(pending.fence, Because::LateRetry { completed: pending.started })
         }
         Record::Pending(pending) => {
             unknown(pending.fence, pending.lease_until, Reason::OwnerLost, policy)
@@ -138,7 +141,10 @@ pub fn decide(record: &Record, print: Fingerprint, policy: &Policy, now: Timesta
             OnLateRetry::Refuse => {
                 Decision::Refuse(Refusal::KeyExpired { completed: tombstone.completed })
             }
-            OnLateRetry::Execute => Decision::TakeOver(tombstone.fence, Because::LateRetry),
+            OnLateRetry::Execute => {
+                let completed = tombstone.completed;
+                Decision::TakeOver(tombstone.fence, Because::LateRetry { completed })
+            }
         },
     }
 }

@@ -172,6 +172,6 @@ fn the_rows_that_a_policy_changes() {
     let stripe = Policy { dialect: Dialect::Stripe, ..Policy::default() };
     assert_eq!(
         decide(&expired(), MINE, &stripe, NOW),
-        Decision::TakeOver(FENCE, Because::LateRetry)
+        Decision::TakeOver(FENCE, Because::LateRetry { completed: Timestamp(5) })
     );
 }

@@ -10,6 +10,7 @@ use http::{HeaderName, Method, StatusCode, request::Parts, uri::PathAndQuery};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::facet;
+use crate::mutants::{Mutant, is_active};
 
 /// What is left as it is in a value (RFC 3986, 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -42,12 +43,18 @@ pub enum Finding {
 }
 
 impl Reconcile {
-    /// Judges the answer to a lookup.
+    /// Judges the answer to a lookup. One in which the operation would have to be found,
+    /// and which cannot be read, proves nothing.
     #[must_use]
     pub fn judge(&self, status: StatusCode, body: &[u8]) -> Finding {
-        if self.executed.matches(status, body) {
+        let document = serde_json::from_slice(body).ok();
+        let is_unreadable = document.is_none()
+            && self.executed.json.is_some()
+            && self.executed.status.contains(&status)
+            && !is_active(Mutant::UnreadableIsAbsent);
+        if self.executed.matches(status, document.as_ref()) {
             Finding::Executed
-        } else if self.not_executed.matches(status, body) {
+        } else if self.not_executed.matches(status, document.as_ref()) && !is_unreadable {
             Finding::NotExecuted
         } else {
             Finding::Inconclusive
@@ -67,15 +74,14 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Whether an answer counts.
+    /// Whether an answer counts, whose body is this document if it is JSON.
     #[must_use]
-    pub fn matches(&self, status: StatusCode, body: &[u8]) -> bool {
+    pub fn matches(&self, status: StatusCode, document: Option<&serde_json::Value>) -> bool {
         if !self.status.contains(&status) {
             return false;
         }
         let Some(pointer) = &self.json else { return true };
-        let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-        let found = document.as_ref().and_then(|document| document.pointer(pointer));
+        let found = document.and_then(|document| document.pointer(pointer));
         match (found, &self.equals) {
             (None | Some(serde_json::Value::Null), _) => false,
             (Some(_), None) => true,
@@ -282,5 +288,11 @@ mod tests {
         {
             assert_eq!(judge(status, body), Finding::Inconclusive, "{status} {body}");
         }
+        // A list that may be empty: only one that can be read is.
+        let list = Reconcile { not_executed: matcher(200, None, None), ..reconcile };
+        let judge = |body: &str| list.judge(StatusCode::OK, body.as_bytes());
+        assert_eq!(judge(r#"[{"state":"paid"}]"#), Finding::Executed);
+        assert_eq!(judge("[]"), Finding::NotExecuted);
+        assert_eq!(judge("\u{1f}\u{8b}"), Finding::Inconclusive);
     }
 }

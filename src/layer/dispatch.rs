@@ -1,6 +1,11 @@
 //! Dispatching once, and what becomes of the claim then.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -35,20 +40,20 @@ type Dispatched<R> = Result<Response<R>, (Evidence, Fault)>;
 
 impl<S> Exchange<S> {
     /// Dispatches once, and settles the claim by what came of it.
-    pub(super) async fn execute<B, R>(self: Box<Self>, mut claim: Claim, mut reply: Reply<S, R>)
+    pub(super) async fn execute<B, R>(mut self: Box<Self>, mut claim: Claim, mut reply: Reply<S, R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        if self.gate.is_closing() {
-            Box::pin(claim.settle(Ending::Released)).await;
-            return reply.answer(self.voice.refuse(Problem::ShuttingDown));
-        }
-        if !claim.is_current().await {
-            Box::pin(claim.settle(Ending::Released)).await;
-            return reply.answer(self.voice.refuse(Problem::StoreUnavailable));
+        if let Err(problem) = self.prepare(&claim).await {
+            let ending = match is_active(Mutant::CountWaitingAsSent) {
+                true => Ending::Unknown(Reason::Timeout),
+                false => Ending::Released,
+            };
+            Box::pin(claim.settle(ending)).await;
+            return reply.answer(self.voice.refuse(problem));
         }
         let (voice, response) = self.dispatch(&mut claim, &mut reply).await;
         let response = match response {
@@ -76,6 +81,34 @@ impl<S> Exchange<S> {
         }
     }
 
+    /// Waits until the service takes a request. Nothing of it has left before that, so
+    /// whatever goes wrong here frees the key. The claim is looked at last: it may have
+    /// been lost while the service was busy.
+    async fn prepare<B, R>(&mut self, claim: &Claim) -> Result<(), Problem>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        if self.gate.is_closing() {
+            return Err(Problem::ShuttingDown);
+        }
+        let Self { inner, voice, .. } = self;
+        let fault = |error: S::Error| UpstreamError::read(&*error.into()).1;
+        let mut ready = poll_fn(|cx| inner.poll_ready(cx).map_err(fault));
+        let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut ready).poll(cx))).await;
+        let end = match at_once {
+            Poll::Ready(ready) => End::Done(ready),
+            Poll::Pending => Box::pin(claim.hold(ready, patience(voice))).await,
+        };
+        match end {
+            End::Done(Ok(())) if claim.is_current().await => Ok(()),
+            End::Done(Ok(())) => Err(Problem::StoreUnavailable),
+            End::Done(Err(fault)) => Err(Problem::Unreachable(fault)),
+            End::Late => Err(Problem::Unreachable(Fault::ConnectTimeout)),
+            End::Abandoned => Err(Problem::ShuttingDown),
+        }
+    }
+
     /// Sends the request and waits for its response, however late. The client is told in time.
     ///
     /// A function of its own, so that what it needs shares its room with what comes after it.
@@ -90,12 +123,9 @@ impl<S> Exchange<S> {
     {
         let Self { voice, mut inner, head, body, .. } = *self;
         let read = |error: S::Error| UpstreamError::read(&*error.into());
-        let exchange = async {
-            poll_fn(|cx| inner.poll_ready(cx)).await.map_err(read)?;
-            inner.call(Request::from_parts(head, RequestBody::whole(body))).await.map_err(read)
-        };
-        let mut exchange = pin!(exchange);
-        let patience = voice.policy.response_timeout.unwrap_or(Duration::MAX);
+        let exchange = inner.call(Request::from_parts(head, RequestBody::whole(body)));
+        let mut exchange = pin!(async { exchange.await.map_err(read) });
+        let patience = patience(&voice);
         let mut response = claim.hold(exchange.as_mut(), patience).await;
         if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
             // The client is told now. Whatever still comes is recorded for his retry.
@@ -112,6 +142,11 @@ impl<S> Exchange<S> {
         };
         (voice, response)
     }
+}
+
+/// How long a client waits for his response.
+fn patience(voice: &Voice) -> Duration {
+    voice.policy.response_timeout.unwrap_or(Duration::MAX)
 }
 
 /// Settles a claim whose dispatch gave no response, and says so.

@@ -167,7 +167,7 @@ impl<S> Exchange<S> {
                     return Some((self, claim, reply));
                 }
                 Err(error) => {
-                    Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    Box::pin(self.not_claimed(lead, pending, None, error, reply)).await;
                     return None;
                 }
             };
@@ -207,6 +207,7 @@ impl<S> Exchange<S> {
                         Ok(Learnt::Nothing) => {
                             let problem = Problem::Refused(refusal);
                             reply.answer(self.voice.refuse(problem));
+                            lead.finish(View::Asked(held, asked));
                             return None;
                         }
                         Ok(Learnt::Overtaken) => continue,
@@ -233,7 +234,7 @@ impl<S> Exchange<S> {
                 // Somebody was faster; what he wrote decides.
                 Ok(Write::Fenced) => {}
                 Err(error) => {
-                    Box::pin(self.not_claimed(lead, pending.fence, error, reply)).await;
+                    Box::pin(self.not_claimed(lead, pending, Some(because), error, reply)).await;
                     return None;
                 }
             }

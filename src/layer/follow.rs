@@ -11,6 +11,7 @@ use crate::{
         fingerprint::Fingerprint,
         policy::OnConflict,
     },
+    mutants::{Mutant, is_active},
     store::StoreErrorKind,
 };
 
@@ -37,16 +38,24 @@ pub(super) async fn follow(
 ) -> Seen {
     loop {
         let seen = view.borrow_and_update().clone();
+        let was_asked = matches!(seen, View::Asked(..)) && !is_active(Mutant::AskForEach);
         let (record, now, is_older) = match seen {
             View::StoreDown(kind) => return Seen::StoreDown(kind),
             View::Looking => (None, gate.now(), false),
-            View::Seen(record, asked) => (Some(record), asked.wall, asked.at < since),
+            View::Seen(record, asked) | View::Asked(record, asked) => {
+                (Some(record), asked.wall, asked.at < since)
+            }
             View::Owned(record) => (Some(record), gate.now(), false),
         };
         let decision = record.map(|record| decide(&record, print, &voice.policy, now));
         let waits = match decision {
             None => false,
             Some(Decision::Wait) => true,
+            // One lookup answers all who came before it: each of their own would make
+            // the last of them wait for all.
+            Some(Decision::Reconcile(_, refusal)) if was_asked && !is_older => {
+                return Seen::Refuse(refusal);
+            }
             // Only a leader acts on these, and there is one: his end frees the place.
             Some(Decision::TakeOver(..) | Decision::Reconcile(..)) => false,
             // These may have changed since the leader asked, and this request may come

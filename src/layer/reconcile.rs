@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{
-        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_MATCH, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_MATCH,
+        IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
     },
 };
 use http_body::Body;
@@ -96,6 +96,8 @@ impl<S: Clone> Exchange<S> {
         if let Some((name, _)) = &self.voice.echo {
             headers.remove(name);
         }
+        // What is compressed for the client could not be read here.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         *request.headers_mut() = headers;
         // A lookup is as important as the request: it takes a fresh connection too.
         request.extensions_mut().insert(key.clone());

@@ -1,5 +1,7 @@
 //! What becomes of a keyed request when the store does not answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -16,17 +18,19 @@ use super::{
 };
 use crate::{
     BoxError,
-    engine::{policy::OnStoreDown, problem::Problem, record::Fence},
+    engine::{decision::Because, policy::OnStoreDown, problem::Problem, record::Pending},
     store::{StoreError, StoreErrorKind},
 };
 
 impl<S> Exchange<S> {
-    /// The store did not answer. Its reply may be lost and the claim there, so it
-    /// is taken back as soon as the store can be reached.
+    /// The store did not answer. Its reply may be lost and the claim there, so what was
+    /// there before (nothing, or what was to be taken over `because` of something) is put
+    /// back as soon as the store can be reached.
     pub(super) async fn not_claimed<B, R>(
         self: Box<Self>,
         lead: Lead,
-        fence: Fence,
+        pending: Pending,
+        because: Option<Because>,
         error: StoreError,
         mut reply: Reply<S, R>,
     ) where
@@ -39,11 +43,11 @@ impl<S> Exchange<S> {
     {
         tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
         let gate = self.gate.clone();
-        let (key, lease) = (self.key, self.voice.policy.lease);
+        let (key, policy) = (self.key, Arc::clone(&self.voice.policy));
         lead.finish(View::StoreDown(error.kind()));
         let answer = self.store_down(error.kind()).await;
         reply.answer(answer);
-        claim::take_back(&gate, &key, fence, lease).await;
+        claim::take_back(&gate, policy, key, pending, because).await;
     }
 
     /// What a request gets when the store does not answer. After a loss of data nothing

@@ -42,6 +42,9 @@ pub(crate) enum View {
     Looking,
     /// This was there when the store was asked or told.
     Seen(Record, Moment),
+    /// This was there when the store was asked, and the backend's answer to a lookup
+    /// after that changed nothing.
+    Asked(Record, Moment),
     /// This is there: its owner is in this process and at work. A claim of his never
     /// shows a lease that passes.
     Owned(Record),

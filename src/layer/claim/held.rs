@@ -13,8 +13,11 @@ use tokio::time::Instant;
 
 use crate::{
     engine::{
-        policy::Policy,
-        record::{Done, Fence, Pending, Reason, Record, Recorded, StoreKey, Timestamp, Unknown},
+        decision::Because,
+        policy::{Keep, Policy},
+        record::{
+            Done, Fence, Pending, Reason, Record, Recorded, StoreKey, Timestamp, Tombstone, Unknown,
+        },
     },
     layer::{
         gate::Gate,
@@ -37,9 +40,11 @@ pub(super) struct Held {
     /// `None` once it was given up: others may look for themselves.
     pub(super) lead: Option<Lead>,
     pub(super) pending: Pending,
-    /// An unknown outcome that was taken over. If this dispatch was not executed,
-    /// that is what is still true.
-    pub(super) before: Option<(Timestamp, Reason)>,
+    /// Why the key was taken over, if it was: if this dispatch was not executed, what
+    /// was true before is still true.
+    pub(super) because: Option<Because>,
+    /// Since when the outcome is unknown to everybody, and why.
+    pub(super) given_up: Option<(Timestamp, Reason)>,
     pub(super) revision: AtomicU32,
     /// When the claim or its last renewal was asked for.
     pub(super) asked: Instant,
@@ -68,6 +73,19 @@ pub(crate) enum Settled {
 }
 
 impl Held {
+    pub(super) fn new(
+        gate: &Gate,
+        policy: Arc<Policy>,
+        key: StoreKey,
+        lead: Option<Lead>,
+        pending: Pending,
+        asked: Instant,
+    ) -> Self {
+        let revision = AtomicU32::new(pending.fence.revision);
+        let gate = gate.clone();
+        Self { gate, policy, key, lead, pending, because: None, given_up: None, revision, asked }
+    }
+
     /// The fence of this owner's next write.
     fn next_fence(&self) -> Fence {
         let revision = self.revision.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -78,13 +96,20 @@ impl Held {
     pub(super) fn record(&self, ending: Ending, now: Timestamp) -> Option<Record> {
         let fence = self.next_fence();
         let Pending { fingerprint, ref node, started, .. } = self.pending;
-        let unknown = |(since, reason)| {
+        let unknown = |since, reason| {
             let node = Arc::clone(node);
             Record::Unknown(Unknown { fence, fingerprint, node, started, since, reason })
         };
         match ending {
-            Ending::Released => self.before.map(unknown),
-            Ending::Unknown(reason) => Some(unknown((now, reason))),
+            Ending::Released if is_active(Mutant::ForgetFirstOutcome) => None,
+            Ending::Released => match self.because {
+                Some(Because::Retry { since, reason }) => Some(unknown(since, reason)),
+                Some(Because::LateRetry { completed }) => {
+                    Some(Record::Expired(Tombstone { fence, fingerprint, completed }))
+                }
+                Some(Because::NotExecuted) | None => None,
+            },
+            Ending::Unknown(reason) => Some(unknown(now, reason)),
             Ending::Done(response) => Some(Record::Done(Arc::new(Done {
                 fence,
                 fingerprint,
@@ -105,9 +130,8 @@ impl Held {
             Some(record) => {
                 let keep = match record {
                     Record::Done(_) => self.policy.keep_done(),
-                    Record::Pending(_) | Record::Unknown(_) | Record::Expired(_) => {
-                        self.policy.keep_open()
-                    }
+                    Record::Pending(_) | Record::Unknown(_) => self.policy.keep_open(),
+                    Record::Expired(_) => Keep { record: self.policy.tombstone, response: None },
                 };
                 let mut expect = record.fence();
                 if is_active(Mutant::CompleteWithoutToken)
@@ -120,18 +144,29 @@ impl Held {
         }
     }
 
+    /// Says once more what is true: that the owner is at work, or, once he has given up,
+    /// that the outcome is unknown and his request still on its way. A lookup goes by the
+    /// age of the last word.
     pub(super) async fn renew(&self) -> Result<Write, StoreError> {
-        let mut pending = self.pending.clone();
-        pending.fence = self.next_fence();
-        pending.lease_until = self.gate.now().after(self.policy.lease);
-        self.write(&Some(Record::Pending(pending))).await
+        let record = match self.given_up {
+            Some((since, reason)) => self.record(Ending::Unknown(reason), since),
+            None => {
+                let fence = self.next_fence();
+                let lease_until = self.gate.now().after(self.policy.lease);
+                Some(Record::Pending(Pending { fence, lease_until, ..self.pending.clone() }))
+            }
+        };
+        self.write(&record).await
     }
 
     /// Renews until it is `late`, with one timer for both. A store that does not answer
     /// is asked again: the lease is about liveness, never about safety.
     pub(super) async fn renew_until(&self, late: Instant) {
         let mut pause = self.policy.lease / 3;
-        let mut renews = self.lead.is_some() && !is_active(Mutant::NoRenewal);
+        let mut renews = match self.given_up {
+            Some(_) => !is_active(Mutant::LetUnknownAge),
+            None => !is_active(Mutant::NoRenewal),
+        };
         loop {
             let next = if renews { late.min(Instant::now() + pause) } else { late };
             tokio::time::sleep_until(next).await;
@@ -165,7 +200,7 @@ impl Held {
     }
 
     pub(super) fn fenced(&self) -> Settled {
-        tracing::warn!(key = %self.key, "the end of a claim came too late; the key was taken over");
+        tracing::warn!(key = %self.key, "the end of a claim came too late; somebody else has the key");
         Settled::Fenced
     }
 
@@ -203,18 +238,16 @@ impl Held {
 }
 
 /// Takes back a claim of which nobody knows whether the store has it. Nothing was
-/// sent, so the key is free again as soon as the store can be reached.
-pub(crate) async fn take_back(gate: &Gate, key: &StoreKey, fence: Fence, lease: Duration) {
-    let until = Instant::now() + lease;
-    let mut pause = MIN_PAUSE;
-    while Instant::now() < until {
-        if gate.store().remove(key, fence).await.is_ok() {
-            return;
-        }
-        let abandoned = pin!(gate.abandoned());
-        if tokio::time::timeout(pause, abandoned).await.is_ok() {
-            return;
-        }
-        pause = (pause * 2).min(MAX_PAUSE);
-    }
+/// sent, so what was true before is true again as soon as the store can be reached.
+pub(crate) async fn take_back(
+    gate: &Gate,
+    policy: Arc<Policy>,
+    key: StoreKey,
+    pending: Pending,
+    because: Option<Because>,
+) {
+    let mut held = Box::new(Held::new(gate, policy, key, None, pending, Instant::now()));
+    held.because = because;
+    let record = held.record(Ending::Released, gate.now());
+    held.settle_later(record).await;
 }

@@ -4,17 +4,14 @@
 //! 2. It ends in exactly one way: [`Claim::settle`]. If the store does not take
 //!    the ending, a tracked task goes on trying for as long as a lease.
 //! 3. Until then it may be given up ([`Claim::give_up`]): the outcome is unknown to
-//!    everybody, and a late result of the same owner still settles it.
+//!    everybody, and a late result of the same owner still settles it. While that is
+//!    waited for, the record is renewed as well, so that no lookup takes the request
+//!    for one that cannot be on its way any more.
 //! 4. Dropping it unsettled (a panic) gives it up for good.
 //!
 //! Nothing else changes a record after its claim.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{Arc, atomic::AtomicU32},
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -87,16 +84,14 @@ impl Claim {
     ) -> Self {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
         lead.show(View::Owned(Record::Pending(local)));
-        let revision = AtomicU32::new(pending.fence.revision);
-        let (gate, key, lead) = (gate.clone(), *lead.key(), Some(lead));
-        let held = Held { gate, policy, key, lead, pending, before: None, revision, asked };
+        let held = Held::new(gate, policy, *lead.key(), Some(lead), pending, asked);
         Self { held: Some(Box::new(held)) }
     }
 
     /// The same for a key that was taken over.
     pub(crate) fn instead_of(mut self, because: Because) -> Self {
-        if let (Because::Retry { since, reason }, Some(held)) = (because, &mut self.held) {
-            held.before = Some((since, reason));
+        if let Some(held) = &mut self.held {
+            held.because = Some(because);
         }
         self
     }
@@ -129,8 +124,8 @@ impl Claim {
     pub(crate) async fn give_up(&mut self, reason: Reason) {
         let Some(held) = &mut self.held else { return };
         let asked = held.gate.moment();
+        held.given_up = Some((asked.wall, reason));
         let record = held.record(Ending::Unknown(reason), asked.wall);
-        // Without its lead the claim is not renewed either.
         let lead = held.lead.take();
         match (held.write(&record).await, lead, record) {
             (Ok(Write::Applied), Some(lead), Some(record)) => {

@@ -1,0 +1,202 @@
+//! What a lookup proves, when, and for whom; on a clock of the test's own.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+#[allow(unreachable_pub, reason = "shared with other tests")]
+#[path = "support/clock.rs"]
+mod clock;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use clock::Virtual;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use oncegate::{
+    Gate, IdempotencyLayer, OnUnknown, Outcome, Policy, RequestBody, UpstreamError,
+    engine::{
+        problem::Fault,
+        reconcile::{Matcher, Reconcile},
+    },
+    store::MemoryStore,
+};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Inbound = Request<RequestBody<Full<Bytes>>>;
+
+/// What the service does with a payment.
+#[derive(Clone, Copy)]
+enum Payment {
+    /// Resets the connection, and executes nothing.
+    Lost,
+    /// Executes it after so long, and answers.
+    Slow(Duration),
+    /// Never answers, and executes nothing.
+    Stuck,
+}
+
+/// What it answers to a lookup.
+#[derive(Clone, Copy)]
+enum Lookup {
+    /// 200 when a payment was executed, else 404.
+    Honest,
+    /// 200 with these bytes.
+    Says(&'static [u8]),
+    /// Nothing.
+    Stuck,
+}
+
+/// A service, the ledger of what reached it, and a gate before it.
+#[derive(Clone)]
+struct World {
+    gate: Gate,
+    reconcile: Reconcile,
+    payment: Arc<Mutex<Payment>>,
+    lookup: Arc<Mutex<Lookup>>,
+    payments: Arc<AtomicUsize>,
+    executed: Arc<AtomicUsize>,
+    lookups: Arc<Mutex<Vec<http::HeaderMap>>>,
+}
+
+impl World {
+    fn new(payment: Payment, lookup: Lookup) -> Self {
+        let clock = Arc::new(Virtual(Instant::now()));
+        let status = |status| Matcher { status: vec![status], json: None, equals: None };
+        Self {
+            gate: Gate::builder(MemoryStore::new(clock.clone())).ambient(clock).build(),
+            reconcile: Reconcile {
+                request: "GET /lookup/{key}".parse().unwrap(),
+                executed: status(StatusCode::OK),
+                not_executed: status(StatusCode::NOT_FOUND),
+                quiescence: SECOND * 6 / 5,
+                timeout: SECOND,
+            },
+            payment: Arc::new(Mutex::new(payment)),
+            lookup: Arc::new(Mutex::new(lookup)),
+            payments: Arc::default(),
+            executed: Arc::default(),
+            lookups: Arc::default(),
+        }
+    }
+
+    /// Sends the payment with the key `k`, and gives what became of it.
+    fn pay(&self) -> JoinHandle<Outcome> {
+        let policy = Policy {
+            lease: SECOND * 3 / 10,
+            response_timeout: Some(SECOND),
+            on_unknown: OnUnknown::Reconcile(Arc::new(self.reconcile.clone())),
+            ..Policy::default()
+        };
+        let world = self.clone();
+        let service = service_fn(move |request: Inbound| world.clone().serve(request));
+        let service = IdempotencyLayer::new(self.gate.clone(), policy).layer(service);
+        tokio::spawn(async move {
+            let request = Request::post("/pay").header("idempotency-key", "k");
+            let request = request.header("accept-encoding", "gzip").body(Full::default()).unwrap();
+            *service.oneshot(request).await.unwrap().extensions().get::<Outcome>().unwrap()
+        })
+    }
+
+    async fn serve(self, request: Inbound) -> Result<Response<Full<Bytes>>, UpstreamError> {
+        if request.method() == Method::GET {
+            self.lookups.lock().unwrap().push(request.headers().clone());
+            let lookup = *self.lookup.lock().unwrap();
+            let (status, body) = match lookup {
+                Lookup::Honest if self.executed.load(SeqCst) > 0 => (StatusCode::OK, &b"paid"[..]),
+                Lookup::Honest => (StatusCode::NOT_FOUND, &b""[..]),
+                Lookup::Says(bytes) => (StatusCode::OK, bytes),
+                Lookup::Stuck => pending().await,
+            };
+            let response = Response::builder().status(status);
+            return Ok(response.body(Full::from(Bytes::from_static(body))).unwrap());
+        }
+        self.payments.fetch_add(1, SeqCst);
+        let payment = *self.payment.lock().unwrap();
+        match payment {
+            Payment::Lost => return Err(UpstreamError::sent(Fault::Terminated)),
+            Payment::Slow(time) => sleep(time).await,
+            Payment::Stuck => pending().await,
+        }
+        self.executed.fetch_add(1, SeqCst);
+        Ok(Response::new(Full::from(Bytes::from_static(b"paid"))))
+    }
+
+    fn payments(&self) -> usize {
+        self.payments.load(SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_is_still_waited_for_is_not_taken_for_absent() {
+    let world = World::new(Payment::Slow(SECOND * 4), Lookup::Honest);
+    let begin = Instant::now();
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown, "after a second");
+    while begin.elapsed() < SECOND * 39 / 10 {
+        assert_eq!(world.pay().await.unwrap(), Outcome::Unknown, "{:?}", begin.elapsed());
+        sleep(SECOND / 10).await;
+    }
+    sleep(SECOND).await;
+    assert_eq!(world.pay().await.unwrap(), Outcome::Replayed, "the late response is recorded");
+    assert_eq!(world.payments(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_nobody_waits_for_any_more_is_sent_once_more() {
+    let world = World::new(Payment::Stuck, Lookup::Honest);
+    let begin = Instant::now();
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    *world.payment.lock().unwrap() = Payment::Slow(Duration::ZERO);
+    while world.pay().await.unwrap() == Outcome::Unknown {
+        assert!(begin.elapsed() < SECOND * 7, "the time-out, four more, and the quiescence");
+        sleep(SECOND / 10).await;
+    }
+    assert!(begin.elapsed() > SECOND * 6, "{:?}", begin.elapsed());
+    assert_eq!((world.payments(), world.executed.load(SeqCst)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_lookup_answers_all_who_came_before_it() {
+    let world = World::new(Payment::Lost, Lookup::Stuck);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    let begin = Instant::now();
+    let mut retries: Vec<_> = (0..20).map(|_| world.pay()).collect();
+    sleep(SECOND / 2).await;
+    // These may know more than that lookup can say.
+    retries.extend((0..20).map(|_| world.pay()));
+    for retry in retries {
+        assert_eq!(retry.await.unwrap(), Outcome::Unknown);
+    }
+    assert!(begin.elapsed() < SECOND * 21 / 10, "{:?}", begin.elapsed());
+    assert_eq!(world.lookups.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_proves_nothing() {
+    let mut world = World::new(Payment::Lost, Lookup::Says(b"\x1f\x8b\x08 compressed"));
+    // A list of what was found, which may be empty.
+    world.reconcile.executed.json = Some("/0/id".to_owned());
+    world.reconcile.not_executed.status = vec![StatusCode::OK];
+    world.reconcile.quiescence = Duration::ZERO;
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    assert_eq!(world.payments(), 1);
+    let asked = world.lookups.lock().unwrap().pop().unwrap();
+    assert_eq!(asked["accept-encoding"], "identity", "whatever the client can read");
+    *world.lookup.lock().unwrap() = Lookup::Says(b"[]");
+    *world.payment.lock().unwrap() = Payment::Slow(Duration::ZERO);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Executed);
+    assert_eq!(world.payments(), 2);
+}
