@@ -260,6 +260,30 @@ async fn policy_retry_dispatches_an_unknown_outcome_again() {
     }
 }
 
+/// However little time a response has: what waits for a connection was not sent.
+#[tokio::test]
+async fn a_connection_that_is_never_made_was_sent_nothing() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let address = deaf.local_addr().unwrap();
+    // Nobody accepts, and when the queue is full the system answers no more.
+    let mut queue = Vec::new();
+    let patience = Duration::from_millis(200);
+    while let Ok(Ok(queued)) =
+        tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await
+    {
+        queue.push(queued);
+    }
+    let gate =
+        Gate::start(&format!("http://{address}"), "[upstream]\nresponse_timeout = \"400ms\"").await;
+    for _ in 0..2 {
+        let answer = send(gate.address, &post("/pay", "k", "")).await;
+        assert_eq!((answer.status, answer.problem()), (504, "upstream-unreachable".to_owned()));
+        assert_eq!(answer.header("proxy-status"), "oncegate; error=connection_timeout");
+    }
+}
+
 #[tokio::test]
 async fn silence_is_an_unknown_outcome() {
     let (backend, gate) = both("[upstream]\nresponse_timeout = \"100ms\"").await;

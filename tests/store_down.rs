@@ -58,6 +58,20 @@ async fn a_policy_may_forward_unprotected() {
 }
 
 #[tokio::test]
+async fn what_is_forwarded_unprotected_has_its_time_as_well() {
+    let (mut redis, backend) = (Server::start(&[]), Backend::start().await);
+    let settings = format!(
+        "{QUICK}[idempotency]\non_store_down = \"pass\"\n[upstream]\nresponse_timeout = \"200ms\""
+    );
+    let gate = Gate::on(&redis.url(), &backend.url(), &settings).await;
+    redis.kill();
+    let late = send(gate.address, &post("/hang", "k", "")).await;
+    assert_eq!((late.status, late.problem()), (504, "upstream-failed".to_owned()));
+    assert_eq!(late.header("cache-status"), "oncegate; fwd=bypass; detail=store-down");
+    assert_eq!(gate.outcomes("bypassed").await, 1);
+}
+
+#[tokio::test]
 async fn after_the_dispatch_the_response_is_delivered_and_recorded_later() {
     let (redis, backend) = (Server::start(&["--appendonly", "yes"]), Backend::start().await);
     let mut redis = redis;

@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use support::{
-    backend::Backend,
+    backend::{Backend, RICH},
     client::{Answer, Connection, post, post_with, send},
     eventually,
     gate::{Gate, both},
@@ -151,6 +151,38 @@ async fn a_response_after_the_time_out_is_recorded() {
     let replay = send(gate.address, &post("/gate/a", "k", "pay")).await;
     assert_eq!((replay.text(), replay.header("idempotent-replayed")), ("pay", "true"));
     assert_eq!(backend.executions("k"), 1);
+}
+
+/// Nobody hears of it otherwise.
+#[tokio::test]
+async fn an_unknown_outcome_is_counted_though_its_client_is_gone() {
+    let (backend, gate) = both("[upstream]\nresponse_timeout = \"200ms\"").await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(&post("/hang", "k", "pay")).await;
+    eventually("the backend has it", async || backend.executions("k") == 1).await;
+    drop(client);
+    eventually("it is counted", async || {
+        gate.metric("oncegate_unknown_total{reason=\"timeout\"}").await == 1.0
+    })
+    .await;
+    assert_eq!(gate.outcomes("unknown").await, 0, "no request was told so");
+}
+
+#[tokio::test]
+async fn what_went_wrong_is_said_whatever_the_reason_is_called() {
+    let (backend, gate) = both("").await;
+    backend.put("noise", b"SSH-2.0-OpenSSH\r\n\r\n");
+    let cut = format!("/cut/{}", RICH.len() - 2);
+    for (path, error, reason) in [
+        ("/raw/noise", "http_protocol_error", "reset"),
+        ("/reset", "connection_terminated", "reset"),
+        (&*cut, "http_response_incomplete", "truncated"),
+    ] {
+        let answer = send(gate.address, &post(path, path, "")).await;
+        assert_eq!((answer.status, answer.problem()), (502, "outcome-unknown".to_owned()));
+        assert_eq!(answer.header("proxy-status"), format!("oncegate; error={error}"), "{path}");
+        assert_eq!(answer.member("reason"), reason, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ fn settings_that_contradict_each_other_are_named() {
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
         ("[[route]]\npath = \"/x\"\n[[route]]\npath = \"/x\"", &["route[1]", "already"]),
         ("[[route]]\npath = \"/x\"\nidempotency.lease = \"1ms\"", &["route[0].idempotency.lease"]),
+        (
+            "[upstream]\nconnect_timeout = \"3s\"\nresponse_timeout = \"3s\"",
+            &["upstream.connect_timeout", "3s", "upstream.response_timeout"],
+        ),
     ] {
         let error = error(text);
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
@@ -99,6 +103,16 @@ fn a_route_overrides_what_it_names_and_keeps_the_rest() {
     assert_eq!(refunds.upstream.connect_timeout, Duration::from_secs(1));
     assert!(webhooks.policy.is_none());
     assert_eq!(rest.policy.as_ref().unwrap().on_unknown, OnUnknown::Retry);
+}
+
+#[test]
+fn a_connection_has_less_time_than_its_response() {
+    for (response, connect) in [("60s", "5s"), ("4s", "2s")] {
+        let text = format!("[upstream]\nresponse_timeout = \"{response}\"");
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        let connect = humantime::parse_duration(connect).unwrap();
+        assert_eq!(config.routes[0].upstream.connect_timeout, connect, "{response}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
     policy::policy,
     raw::{Amnesia, LogFormat, Raw, RawAdmin, RawServer, RawStore, RawTelemetry, RawUpstream},
-    values::{Network, Text},
+    values::{Network, Span, Text},
 };
 use crate::store::Durability;
 
@@ -88,10 +88,24 @@ fn upstream(route: &str, raw: RawUpstream) -> Result<Upstream, ConfigError> {
         (None, Some(urls)) => plain(urls),
         (None, None) => default.urls,
     };
+    let response_timeout = raw.response_timeout.map_or(default.response_timeout, |span| span.0);
+    let connect_timeout = match raw.connect_timeout {
+        None => default.connect_timeout.min(response_timeout / 2),
+        // A request that still waits for its connection would count as sent.
+        Some(Span(connect)) if connect >= response_timeout => {
+            let response = setting("response_timeout");
+            let [connect, limit] = [connect, response_timeout].map(humantime::format_duration);
+            return Err(ConfigError::setting(
+                &setting("connect_timeout"),
+                &format!("{connect} has to be less than {response}, which is {limit}"),
+            ));
+        }
+        Some(Span(connect)) => connect,
+    };
     Ok(Upstream {
         urls,
-        connect_timeout: raw.connect_timeout.map_or(default.connect_timeout, |span| span.0),
-        response_timeout: raw.response_timeout.map_or(default.response_timeout, |span| span.0),
+        connect_timeout,
+        response_timeout,
         total_timeout: raw.total_timeout.map(|span| span.0).or(default.total_timeout),
         pool_idle: raw.pool_idle.map_or(default.pool_idle, |span| span.0),
     })

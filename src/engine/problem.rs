@@ -53,6 +53,8 @@ pub enum Problem {
     OutcomeUnknown {
         /// What was seen.
         reason: Reason,
+        /// What went wrong.
+        fault: Fault,
     },
     /// An unkeyed exchange with the upstream failed.
     UpstreamFailed(Fault),
@@ -225,7 +227,7 @@ impl Problem {
             Self::Refused(Refusal::KeyExpired { completed }) => {
                 member("completed", json!(at(completed)));
             }
-            Self::OutcomeUnknown { reason } => {
+            Self::OutcomeUnknown { reason, .. } => {
                 member("reason", json!(reason.as_str()));
             }
             Self::BodyTooLarge { limit } => {
@@ -237,20 +239,13 @@ impl Problem {
 
     fn proxy_status(self) -> Option<&'static str> {
         match self {
-            Self::Unreachable(fault) | Self::UpstreamFailed(fault) => Some(fault.proxy_status()),
-            Self::OutcomeUnknown { reason } => Some(
-                match reason {
-                    Reason::Timeout => Fault::ResponseTimeout,
-                    Reason::Truncated => Fault::Incomplete,
-                    Reason::Reset
-                    | Reason::Gateway502
-                    | Reason::Gateway503
-                    | Reason::Gateway504
-                    | Reason::OwnerLost
-                    | Reason::StoreLost => Fault::Terminated,
-                }
-                .proxy_status(),
-            ),
+            // The gate itself has given up.
+            Self::OutcomeUnknown { reason: Reason::OwnerLost, .. } => {
+                Some("oncegate; error=proxy_internal_error")
+            }
+            Self::Unreachable(fault)
+            | Self::UpstreamFailed(fault)
+            | Self::OutcomeUnknown { fault, .. } => Some(fault.proxy_status()),
             Self::NoRoute => Some("oncegate; error=destination_not_found"),
             _ => None,
         }

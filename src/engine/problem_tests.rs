@@ -18,7 +18,7 @@ fn all() -> Vec<Problem> {
         Problem::StoreUnavailable,
         Problem::ShuttingDown,
         Problem::Unreachable(fault),
-        Problem::OutcomeUnknown { reason },
+        Problem::OutcomeUnknown { reason, fault },
         Problem::UpstreamFailed(fault),
         Problem::NoRoute,
         Problem::BadRequest("no"),

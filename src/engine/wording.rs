@@ -114,7 +114,7 @@ impl Problem {
                 "Nothing was sent to the upstream and the key is free. Retry with the same key.",
                 true,
             ),
-            Self::OutcomeUnknown { reason } => words(
+            Self::OutcomeUnknown { reason, .. } => words(
                 match reason {
                     Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
                     _ => StatusCode::BAD_GATEWAY,

@@ -17,11 +17,12 @@ use super::body::ResponseBody;
 use crate::engine::{
     decision::{Refusal, Replay},
     policy::{Dialect, Policy},
-    problem::Problem,
+    problem::{Fault, Problem},
     record::{Done, Recorded, StoredResponse, Timestamp, Unpacked},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const BYPASSED: HeaderValue = HeaderValue::from_static("oncegate; fwd=bypass; detail=store-down");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const ORIGINAL_REQUEST: HeaderName = HeaderName::from_static("original-request");
@@ -156,6 +157,14 @@ impl Voice {
         self.finish(response.map(|body| ResponseBody::whole(body, None)), Outcome::of(problem))
     }
 
+    /// What a request gets that was forwarded without protection, and not answered.
+    pub(crate) fn bypass_failed<R>(&self, fault: Fault) -> Response<ResponseBody<R>> {
+        let response = Problem::UpstreamFailed(fault).respond((&*self.policy).into());
+        let mut answer = response.map(|body| ResponseBody::whole(body, None));
+        answer.headers_mut().append(CACHE_STATUS, BYPASSED);
+        self.finish(answer, Outcome::Bypassed)
+    }
+
     /// The first answer to a key.
     pub(crate) fn first<R>(
         &self,
@@ -198,9 +207,7 @@ impl Voice {
     ) -> Response<ResponseBody<R>> {
         let mut answer = response.map(ResponseBody::passing);
         let status = match outcome {
-            Outcome::Bypassed => {
-                HeaderValue::from_static("oncegate; fwd=bypass; detail=store-down")
-            }
+            Outcome::Bypassed => BYPASSED,
             _ => HeaderValue::from_static("oncegate; fwd=miss"),
         };
         answer.headers_mut().append(CACHE_STATUS, status);

@@ -130,7 +130,8 @@ impl<S> Exchange<S> {
         if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
             // The client is told now. Whatever still comes is recorded for his retry.
             Box::pin(claim.give_up(Reason::Timeout)).await;
-            reply.answer(voice.refuse(Problem::OutcomeUnknown { reason: Reason::Timeout }));
+            let (reason, fault) = (Reason::Timeout, Fault::ResponseTimeout);
+            reply.answer(voice.refuse(Problem::OutcomeUnknown { reason, fault }));
             let late = if is_active(Mutant::DropLate) { 0 } else { LATE };
             let late = patience.saturating_mul(late);
             response = Box::pin(claim.hold(exchange.as_mut(), late)).await;
@@ -145,7 +146,7 @@ impl<S> Exchange<S> {
 }
 
 /// How long a client waits for his response.
-fn patience(voice: &Voice) -> Duration {
+pub(super) fn patience(voice: &Voice) -> Duration {
     voice.policy.response_timeout.unwrap_or(Duration::MAX)
 }
 
@@ -158,12 +159,12 @@ pub(super) async fn fail(claim: Claim, voice: &Voice, evidence: Evidence, fault:
         }
         Verdict::Unknown(reason) => {
             claim.settle(Ending::Unknown(reason)).await;
-            Problem::OutcomeUnknown { reason }
+            Problem::OutcomeUnknown { reason, fault }
         }
         // Without a response there is nothing to record.
         Verdict::Record => {
             claim.settle(Ending::Unknown(Reason::Reset)).await;
-            Problem::OutcomeUnknown { reason: Reason::Reset }
+            Problem::OutcomeUnknown { reason: Reason::Reset, fault }
         }
     }
 }

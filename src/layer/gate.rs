@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     budget::Budget,
+    tally::Tally,
     waiters::{Moment, Waiters},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     closing::Closing,
     engine::{
         fingerprint::Hasher,
-        record::{Timestamp, Token},
+        record::{Reason, Timestamp, Token},
     },
     mutants::{Mutant, is_active},
     store::{ResponseCache, Store},
@@ -42,6 +43,7 @@ struct Shared {
     cache: ResponseCache,
     budget: Budget,
     waiters: Arc<Waiters>,
+    unknown: Tally,
     tasks: TaskTracker,
     closing: Closing,
     abandon: CancellationToken,
@@ -109,6 +111,7 @@ impl GateBuilder {
             cache: ResponseCache::new(self.cache as u64),
             budget: Budget::new(self.max_buffered),
             waiters: Arc::default(),
+            unknown: Tally::default(),
             tasks: TaskTracker::new(),
             closing: Closing::default(),
             abandon: CancellationToken::new(),
@@ -172,6 +175,13 @@ impl Gate {
         self.0.waiters.len()
     }
 
+    /// How many outcomes have become unknown in this process for a reason, whoever still
+    /// waited for them. Those that were learnt since are counted too.
+    #[must_use]
+    pub fn unknown(&self, reason: Reason) -> u64 {
+        self.0.unknown.of(reason)
+    }
+
     /// Bytes of request bodies that are buffered now.
     #[must_use]
     pub fn buffered(&self) -> usize {
@@ -204,6 +214,10 @@ impl Gate {
 
     pub(crate) fn waiters(&self) -> &Arc<Waiters> {
         &self.0.waiters
+    }
+
+    pub(crate) fn became_unknown(&self, reason: Reason) {
+        self.0.unknown.add(reason);
     }
 
     pub(crate) fn now(&self) -> Timestamp {

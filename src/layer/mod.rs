@@ -32,6 +32,7 @@ mod recording;
 mod reply;
 mod service;
 mod store_down;
+mod tally;
 mod waiters;
 
 pub use answer::Outcome;

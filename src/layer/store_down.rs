@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
 use super::{
     answer::Outcome,
     body::{RequestBody, ResponseBody},
-    claim,
+    claim, dispatch,
     evidence::UpstreamError,
     exchange::Exchange,
     reply::Reply,
@@ -18,7 +19,12 @@ use super::{
 };
 use crate::{
     BoxError,
-    engine::{decision::Because, policy::OnStoreDown, problem::Problem, record::Pending},
+    engine::{
+        decision::Because,
+        policy::OnStoreDown,
+        problem::{Fault, Problem},
+        record::Pending,
+    },
     store::{StoreError, StoreErrorKind},
 };
 
@@ -64,12 +70,13 @@ impl<S> Exchange<S> {
         match voice.policy.on_store_down {
             OnStoreDown::Pass if kind != StoreErrorKind::DataLost => {
                 let request = Request::from_parts(head, RequestBody::whole(body));
-                match inner.oneshot(request).await {
-                    Ok(response) => voice.hand_on(response, Outcome::Bypassed),
-                    Err(error) => {
+                match timeout(dispatch::patience(&voice), inner.oneshot(request)).await {
+                    Ok(Ok(response)) => voice.hand_on(response, Outcome::Bypassed),
+                    Ok(Err(error)) => {
                         let (_, fault) = UpstreamError::read(&*error.into());
-                        voice.refuse(Problem::UpstreamFailed(fault))
+                        voice.bypass_failed(fault)
                     }
+                    Err(_) => voice.bypass_failed(Fault::ResponseTimeout),
                 }
             }
             OnStoreDown::Refuse | OnStoreDown::Pass => voice.refuse(Problem::StoreUnavailable),

@@ -9,7 +9,7 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::buckets::Histograms;
-use crate::{Gate, Outcome};
+use crate::{Gate, Outcome, engine::record::Reason};
 
 /// A place for the metrics of one gate. Several gates of a process do not mix.
 pub(crate) struct Metrics {
@@ -113,6 +113,7 @@ pub(crate) struct GateMetrics {
     buffered: Gauge,
     cache_bytes: Gauge,
     amnesia: Counter,
+    unknown: [Counter; Reason::ALL.len()],
 }
 
 impl GateMetrics {
@@ -122,6 +123,8 @@ impl GateMetrics {
             buffered: gauge!("oncegate_buffered_bytes"),
             cache_bytes: gauge!("oncegate_cache_bytes"),
             amnesia: counter!("oncegate_amnesia_total"),
+            unknown: Reason::ALL
+                .map(|reason| counter!("oncegate_unknown_total", "reason" => reason.as_str())),
         }
     }
 
@@ -131,5 +134,8 @@ impl GateMetrics {
         self.buffered.set(gate.buffered() as f64);
         self.cache_bytes.set(gate.cached() as f64);
         self.amnesia.absolute(gate.store().losses());
+        for (counter, reason) in self.unknown.iter().zip(Reason::ALL) {
+            counter.absolute(gate.unknown(reason));
+        }
     }
 }

@@ -92,6 +92,12 @@ impl Held {
         Fence { token: self.pending.fence.token, revision }
     }
 
+    /// Tells those who watch the gate. The client may be gone, and learn nothing.
+    pub(super) fn tell(&self, reason: Reason) {
+        tracing::warn!(key = %self.key, reason = reason.as_str(), "an outcome is unknown");
+        self.gate.became_unknown(reason);
+    }
+
     /// The record that an ending at `now` leaves; `None` is absence.
     pub(super) fn record(&self, ending: Ending, now: Timestamp) -> Option<Record> {
         let fence = self.next_fence();
@@ -222,6 +228,9 @@ impl Held {
                 }
                 Err(error) if Instant::now() + pause >= until => {
                     tracing::error!(key = %self.key, %error, "the end of a claim could not be recorded; its outcome counts as unknown");
+                    if let Some(Record::Done(_)) = record {
+                        self.tell(Reason::StoreLost);
+                    }
                     return;
                 }
                 Err(_) => {}

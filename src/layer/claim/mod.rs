@@ -124,6 +124,7 @@ impl Claim {
     pub(crate) async fn give_up(&mut self, reason: Reason) {
         let Some(held) = &mut self.held else { return };
         let asked = held.gate.moment();
+        held.tell(reason);
         held.given_up = Some((asked.wall, reason));
         let record = held.record(Ending::Unknown(reason), asked.wall);
         let lead = held.lead.take();
@@ -145,6 +146,9 @@ impl Claim {
         if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
             // It was given up, and nothing has come since.
             return Settled::Now;
+        }
+        if let Ending::Unknown(reason) = ending {
+            held.tell(reason);
         }
         let asked = held.gate.moment();
         let record = held.record(ending, asked.wall);
@@ -176,7 +180,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(held) = self.held.take().filter(|held| held.lead.is_some()) {
-            tracing::error!(key = %held.key, "an exchange ended without a word; its outcome is unknown");
+            tracing::error!(key = %held.key, "an exchange ended without a word");
+            held.tell(Reason::OwnerLost);
             let gate = held.gate.clone();
             let record = held.record(Ending::Unknown(Reason::OwnerLost), gate.now());
             gate.spawn(held.settle_later(record));
