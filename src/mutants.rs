@@ -103,11 +103,25 @@ pub enum Mutant {
     UnreadableIsAbsent,
     /// Every request that waits for a lookup makes one of its own.
     AskForEach,
+    /// A claim that was there already is on the replicas.
+    TrustOldClaims,
+    /// A server that was promoted has all that its primary had acknowledged.
+    OverlookPromotion,
+    /// A server that forces nothing while it rewrites its file forces every write.
+    TrustRewrites,
+    /// Every write waits for replicas that are known to be behind.
+    WaitForStragglers,
+    /// An owner who was told that his key is taken over sends all the same.
+    SendWhenFenced,
+    /// A record may be kept for longer than a clock can count.
+    KeepForEver,
+    /// Nothing is read from a server whose marker cannot be written.
+    InsistOnMarker,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 55] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -156,6 +170,13 @@ impl Mutant {
         Self::CountWaitingAsSent,
         Self::UnreadableIsAbsent,
         Self::AskForEach,
+        Self::TrustOldClaims,
+        Self::OverlookPromotion,
+        Self::TrustRewrites,
+        Self::WaitForStragglers,
+        Self::SendWhenFenced,
+        Self::KeepForEver,
+        Self::InsistOnMarker,
     ];
 }
 

@@ -253,3 +253,45 @@ async fn a_take_over_whose_reply_is_lost_is_taken_back() {
     }
     assert_eq!(calls.load(SeqCst), 2, "the first ones");
 }
+
+/// The store lost a claim while its owner waited for a busy service, and another gate has the
+/// key: a renewal has told the owner so.
+#[tokio::test(start_paused = true)]
+async fn an_owner_who_learns_that_he_was_replaced_sends_nothing() {
+    type Inbound = Request<RequestBody<Full<Bytes>>>;
+    let clock = Arc::new(Virtual(Instant::now()));
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let gate = || Gate::builder_on(store.clone()).ambient(clock.clone()).build();
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
+    let service = service_fn(move |request: Inbound| {
+        let is_slow = request.uri().path() == "/slow";
+        paid.fetch_add(usize::from(!is_slow), SeqCst);
+        async move {
+            sleep(if is_slow { LEASE / 2 } else { Duration::ZERO }).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let policy = Policy { lease: LEASE, ..Policy::default() };
+    let busy = tower::limit::ConcurrencyLimit::new(service.clone(), 1);
+    let busy = IdempotencyLayer::new(gate(), policy.clone()).layer(busy);
+    let free = IdempotencyLayer::new(gate(), policy).layer(service);
+    let request = |path: &str, key: &str| {
+        let request = Request::post(path).header("idempotency-key", key);
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    let slow = tokio::spawn(busy.clone().oneshot(request("/slow", "other")));
+    sleep(LEASE / 10).await;
+    let waiting = tokio::spawn(busy.oneshot(request("/pay", "k")));
+    sleep(LEASE / 10).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let claim = store.get(&key).await.unwrap().unwrap();
+    assert_eq!(store.remove(&key, claim.fence()).await.unwrap(), Write::Applied);
+    let replaced = free.oneshot(request("/pay", "k")).await.unwrap();
+    assert_eq!(replaced.extensions().get(), Some(&Outcome::Executed));
+    assert_eq!(slow.await.unwrap().unwrap().extensions().get(), Some(&Outcome::Executed));
+    let waited = waiting.await.unwrap().unwrap();
+    assert_eq!(waited.extensions().get(), Some(&Outcome::StoreUnavailable));
+    assert_eq!(payments.load(SeqCst), 1);
+}

@@ -17,6 +17,9 @@ mod power;
 #[cfg(feature = "redis")]
 #[path = "stores/redis.rs"]
 mod redis_server;
+#[cfg(feature = "redis")]
+#[path = "stores/standing.rs"]
+mod standing;
 
 use std::{
     sync::{

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, Method, StatusCode, header::AUTHORIZATION};
 
 use super::{facet::Facet, key::KeySource, reconcile::Reconcile};
+use crate::mutants::{Mutant, is_active};
 
 /// The base of problem types, unless a policy has its own.
 pub const PROBLEM_BASE: &str = "https://oncegate.dev/problems";
@@ -209,4 +210,21 @@ pub struct Keep {
     pub record: Duration,
     /// The response that belongs to it; gone earlier, which leaves a tombstone.
     pub response: Option<Duration>,
+}
+
+impl Keep {
+    /// The same for a hundred years at the most, which a store can add to its clock. A
+    /// record's age is the difference between the time that it is kept and the time left,
+    /// so the two have to be of one kind.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        if is_active(Mutant::KeepForEver) {
+            return self;
+        }
+        Self {
+            record: self.record.min(LONGEST),
+            response: self.response.map(|response| response.min(LONGEST)),
+        }
+    }
 }

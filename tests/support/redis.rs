@@ -62,8 +62,14 @@ impl Server {
     /// A server that copies the one at `primary`, and has done so for the first time, also
     /// in the eyes of that one.
     pub(crate) fn replica_of(primary: SocketAddr) -> Self {
+        Self::copying(primary, &[])
+    }
+
+    /// The same with additional arguments.
+    pub(crate) fn copying(primary: SocketAddr, arguments: &[&str]) -> Self {
         let source = format!("{} {}", primary.ip(), primary.port());
-        let server = Self::start(&["--replicaof", &source, "--repl-diskless-sync-delay", "0"]);
+        let copies = ["--replicaof", &source, "--repl-diskless-sync-delay", "0"];
+        let server = Self::start(&[arguments, &copies].concat());
         let port = format!("port={},", server.address().port());
         let deadline = Instant::now() + START;
         let client = redis::Client::open(format!("redis://{primary}")).expect("a URL");

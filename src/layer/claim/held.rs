@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub(super) struct Held {
     /// Since when the outcome is unknown to everybody, and why.
     pub(super) given_up: Option<(Timestamp, Reason)>,
     pub(super) revision: AtomicU32,
+    /// Whether a renewal has learnt that the key is somebody else's.
+    pub(super) is_lost: AtomicBool,
     /// When the claim or its last renewal was asked for.
     pub(super) asked: Instant,
 }
@@ -81,9 +83,18 @@ impl Held {
         pending: Pending,
         asked: Instant,
     ) -> Self {
-        let revision = AtomicU32::new(pending.fence.revision);
-        let gate = gate.clone();
-        Self { gate, policy, key, lead, pending, because: None, given_up: None, revision, asked }
+        Self {
+            gate: gate.clone(),
+            policy,
+            key,
+            lead,
+            revision: AtomicU32::new(pending.fence.revision),
+            pending,
+            because: None,
+            given_up: None,
+            is_lost: AtomicBool::new(false),
+            asked,
+        }
     }
 
     /// The fence of this owner's next write.
@@ -183,7 +194,8 @@ impl Held {
             match renewal {
                 Ok(Write::Applied) => pause = self.policy.lease / 3,
                 Ok(Write::Fenced) => {
-                    tracing::warn!(key = %self.key, "the claim was taken over while its request ran");
+                    tracing::warn!(key = %self.key, "the claim was taken over while its owner was at work");
+                    self.is_lost.store(true, Ordering::Relaxed);
                     renews = false;
                 }
                 Err(error) => {

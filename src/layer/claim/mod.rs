@@ -11,7 +11,12 @@
 //!
 //! Nothing else changes a record after its claim.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -114,6 +119,9 @@ impl Claim {
     /// process that was paused after its claim asks again.
     pub(crate) async fn is_current(&self) -> bool {
         let held = self.held();
+        if held.is_lost.load(Ordering::Relaxed) && !is_active(Mutant::SendWhenFenced) {
+            return false;
+        }
         if held.asked.elapsed() < held.policy.lease || is_active(Mutant::SendWithoutLooking) {
             return true;
         }

@@ -59,6 +59,23 @@ impl Suite {
         }
     }
 
+    /// A record is as old as its last writing, however long it is to be kept.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub async fn what_is_kept_for_ever_is_young(&self) {
+        for keep in [LONG, Duration::MAX] {
+            let keep = Keep { record: keep, response: None };
+            let (key, fence) = (super::sample::key(), owner());
+            assert_eq!(self.claim(&key, &pending(fence), keep).await, Claimed::Mine);
+            // A store that cannot tell says so.
+            if let Some((aged, age)) = self.age(&key).await {
+                assert_eq!(aged, fence);
+                assert!(age < LONG, "{age:?} of a record that was just written");
+            }
+        }
+    }
+
     /// A swap, as a renewal of the lease is one, starts the record's time anew.
     ///
     /// # Panics

@@ -108,12 +108,17 @@ impl Suite {
         self.a_swap_renews_the_keep().await;
         self.an_old_responses_end_leaves_the_new_one().await;
         self.a_tombstone_is_taken_over().await;
+        self.what_is_kept_for_ever_is_young().await;
 
         self.a_listing_in_small_pages_is_complete().await;
     }
 
     async fn claim(&self, key: &StoreKey, record: &Record, keep: Keep) -> Claimed {
         self.store.claim(key, record, keep).await.unwrap_or_else(|error| panic!("claim: {error}"))
+    }
+
+    async fn age(&self, key: &StoreKey) -> Option<(Fence, Duration)> {
+        self.store.age(key).await.unwrap_or_else(|error| panic!("age: {error}"))
     }
 
     async fn swap(&self, key: &StoreKey, expect: Fence, record: &Record, keep: Keep) -> Write {

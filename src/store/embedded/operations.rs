@@ -37,6 +37,7 @@ impl Store for EmbeddedStore {
                 return job::claimed(held, fence);
             }
         }
+        let keep = keep.bounded();
         let new = codec::encode(record, keep.record);
         self.ask(|reply| Job::Claim { key, fence, new, keep, found, reply }).await
     }
@@ -48,6 +49,7 @@ impl Store for EmbeddedStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
+        let keep = keep.bounded();
         let (key, fence, new) = (*key, record.fence(), codec::encode(record, keep.record));
         self.ask(|reply| Job::Swap { key, expect, fence, new, keep, reply }).await
     }

@@ -4,11 +4,16 @@
 //!    [`ping`](crate::store::Store::ping) looks again.
 //! 2. A server that is unfit (a replica, one that evicts, too few replicas) gets no
 //!    claim until a look finds it fit.
-//! 3. A server that lost its data set is told of until an operator acknowledges it;
+//! 3. Replicas that did not take a write in time are behind until they have taken all that
+//!    was written by then. Nobody waits for them meanwhile: a wait holds up everything else
+//!    on its connection.
+//! 4. A server that takes no writes is read from all the same.
+//! 5. A server that lost its data set is told of until an operator acknowledges it;
 //!    with [`refuse_after_loss`](super::RedisOptions::refuse_after_loss) it gets no
 //!    claim until then.
 
 use std::{
+    collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +21,9 @@ use std::{
     time::Duration,
 };
 
-use redis::{InfoDict, Pipeline, RedisResult, aio::MultiplexedConnection};
+use redis::{
+    FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -28,7 +35,7 @@ use super::{
 use crate::{
     ambient::{Ambient, System},
     mutants::{Mutant, is_active},
-    store::{Durability, StoreError, StoreErrorKind},
+    store::{StoreError, StoreErrorKind},
 };
 
 /// How old a look may be for a claim that is about to be refused.
@@ -53,10 +60,32 @@ struct Standing {
     /// The marker as it lies in the server.
     written: Vec<u8>,
     unfit: Option<Unfit>,
+    replicas: Replicas,
     loss: Option<Loss>,
     /// How often a loss was noticed.
     losses: u64,
     looked: Option<Instant>,
+}
+
+/// Whether replicas take what is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Replicas {
+    #[default]
+    InStep,
+    /// They did not take a write in time.
+    Behind,
+    /// The same, and there is so much for them to take.
+    BehindUntil(u64),
+}
+
+/// What came of the marker.
+enum Taken {
+    /// It was left alone.
+    Nothing,
+    /// It lies in the server as it has to be.
+    Settled(Marker, Vec<u8>),
+    /// It would have to be this one, and the server does not take it.
+    Refused(Marker, Unfit),
 }
 
 impl Guard {
@@ -66,44 +95,85 @@ impl Guard {
 
     /// Looks at the server.
     pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("INFO").cmd("GET").arg(marker::NAME);
-        let (info, mut lies): (InfoDict, Option<Vec<u8>>) =
-            pipeline.query_async(connection).await?;
-        let run_id: String = info.get("run_id").unwrap_or_default();
-        let found = lies.as_deref().and_then(read);
-        // A server that never restarts need not be asked how it writes.
-        let asks = self.options.durability == Durability::Fsync
-            || found.as_ref().is_some_and(|found| found.run_id != run_id);
-        let forces_writes = asks && verify::forces_writes(&info, connection).await?;
-        let unfit = verify::judge(&info, forces_writes, &self.options).err();
+        let replicas = self.standing().replicas;
+        let (info, lies, settings) = ask(connection).await?;
+        let forces_writes = verify::forces_writes(&info, &settings);
+        let behind = match replicas {
+            Replicas::InStep => None,
+            Replicas::Behind => Some(verify::written(&info)),
+            Replicas::BehindUntil(offset) => Some(offset),
+        };
+        let unfit = verify::judge(&info, forces_writes, behind, &self.options).err();
         // A replica holds what its primary lets it hold, and takes no marker.
         let taken = if unfit.as_ref().is_some_and(|unfit| unfit.is_no_primary) {
-            None
+            Taken::Nothing
         } else {
-            let fresh = hex(&System.token().0);
-            let mut settled = None;
-            for _ in 0..ATTEMPTS {
-                let known = self.standing().epoch.clone();
-                let found = lies.as_deref().and_then(read);
-                let seen = Seen { run_id: &run_id, forces_writes, now: System.now() };
-                let wanted = marker::judge(known.as_deref(), found.as_ref(), &seen, &fresh);
-                if found.as_ref() == Some(&wanted) {
-                    settled = lies.map(|lies| (wanted, lies));
-                    break;
-                }
-                lies = exchange(connection, lies.as_deref(), &write(&wanted)).await?;
-            }
-            settled
+            self.mark(connection, &info, forces_writes, lies).await?
         };
-        self.conclude(unfit, taken);
+        let caught_up = match behind {
+            Some(offset) if unfit.is_some() => Replicas::BehindUntil(offset),
+            Some(_) | None => Replicas::InStep,
+        };
+        self.conclude(unfit, taken, (replicas, caught_up));
         Ok(())
+    }
+
+    /// Sees to it that the marker is as it has to be.
+    async fn mark(
+        &self,
+        connection: &mut MultiplexedConnection,
+        info: &InfoDict,
+        forces_writes: bool,
+        mut lies: Option<Vec<u8>>,
+    ) -> RedisResult<Taken> {
+        let run_id: String = info.get("run_id").unwrap_or_default();
+        let (promoted, fresh) = (verify::promoted(info), hex(&System.token().0));
+        let promoted = promoted.as_deref();
+        for _ in 0..ATTEMPTS {
+            let known = self.standing().epoch.clone();
+            let found = lies.as_deref().and_then(read);
+            let seen = Seen { run_id: &run_id, forces_writes, promoted, now: System.now() };
+            let wanted = marker::judge(known.as_deref(), found.as_ref(), &seen, &fresh);
+            if found.as_ref() == Some(&wanted) {
+                return Ok(lies.map_or(Taken::Nothing, |lies| Taken::Settled(wanted, lies)));
+            }
+            lies = match exchange(connection, lies.as_deref(), &write(&wanted)).await {
+                Ok(lies) => lies,
+                Err(error)
+                    if error.is_io_error()
+                        || error.is_unrecoverable_error()
+                        || is_active(Mutant::InsistOnMarker) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => return Ok(Taken::Refused(wanted, takes_no_writes(&error))),
+            };
+        }
+        Ok(Taken::Nothing)
     }
 
     /// Whether the last look found trouble, and is too old to refuse a claim for it.
     pub(super) fn should_look_again(&self) -> bool {
         self.refuses.load(Ordering::Acquire)
             && self.standing().looked.is_none_or(|looked| looked.elapsed() >= FRESH)
+    }
+
+    /// Whether replicas are behind, so that nobody should wait for them.
+    pub(super) fn replicas_are_behind(&self) -> bool {
+        self.standing().replicas != Replicas::InStep && !is_active(Mutant::WaitForStragglers)
+    }
+
+    /// A write was not on the replicas in time: no claims until they have caught up.
+    pub(super) fn replicas_fell_behind(&self) {
+        let mut standing = self.standing();
+        if standing.replicas == Replicas::InStep {
+            standing.replicas = Replicas::Behind;
+            let why = "has replicas that do not take its writes in time, and store.durability \
+                       asks for them; claims go on when they have caught up";
+            tracing::error!(peer = self.peer, "Redis {why}");
+            standing.unfit.get_or_insert_with(|| Unfit::for_now(why.to_owned()));
+            self.refuses.store(true, Ordering::Release);
+        }
     }
 
     /// Whether the marker that lay beside a claim is not the one that was looked at.
@@ -165,8 +235,20 @@ impl Guard {
         self.look(connection).await
     }
 
-    fn conclude(&self, unfit: Option<Unfit>, taken: Option<(Marker, Vec<u8>)>) {
+    /// `replicas`: as they were when the look began, and as it found them.
+    fn conclude(&self, unfit: Option<Unfit>, taken: Taken, replicas: (Replicas, Replicas)) {
         let mut standing = self.standing();
+        let (unfit, marker, lies) = match taken {
+            Taken::Nothing => (unfit, None, None),
+            Taken::Settled(marker, lies) => (unfit, Some(marker), Some(lies)),
+            Taken::Refused(marker, why) => (unfit.or(Some(why)), Some(marker), None),
+        };
+        if standing.replicas != replicas.0 {
+            // They fell behind during the look, and what it found is older.
+            standing.looked = Some(Instant::now());
+            return;
+        }
+        standing.replicas = replicas.1;
         if let Some(unfit) = &unfit
             && standing.unfit.as_ref() != Some(unfit)
         {
@@ -174,11 +256,11 @@ impl Guard {
         }
         standing.unfit = unfit;
         standing.looked = Some(Instant::now());
-        if let Some((marker, lies)) = taken {
+        if let Some(marker) = marker {
             let is_open = |loss: &Loss| !loss.acknowledged && !is_active(Mutant::OverlookLoss);
             let open = marker.loss.filter(is_open);
             if let Some(loss) = &open
-                && standing.loss.as_ref() != Some(loss)
+                && !standing.loss.as_ref().is_some_and(|known| known.is(loss))
             {
                 standing.losses += 1;
                 tracing::error!(peer = self.peer, "Redis {}", loss.why.explain());
@@ -186,7 +268,11 @@ impl Guard {
             if open.is_none() && standing.loss.is_some() {
                 tracing::warn!(peer = self.peer, "the loss of data was acknowledged");
             }
-            (standing.epoch, standing.loss, standing.written) = (Some(marker.epoch), open, lies);
+            standing.loss = open;
+            // What the server did not take is nobody's to remember.
+            if let Some(lies) = lies {
+                (standing.epoch, standing.written) = (Some(marker.epoch), lies);
+            }
         }
         let refuses =
             standing.unfit.is_some() || (standing.loss.is_some() && self.options.refuse_after_loss);
@@ -197,6 +283,27 @@ impl Guard {
         // Every change under the lock is a plain assignment.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the server says of itself, the marker, and how it writes: one round trip.
+async fn ask(
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<(InfoDict, Option<Vec<u8>>, HashMap<String, String>)> {
+    let mut pipeline = Pipeline::with_capacity(3);
+    pipeline.cmd("INFO").cmd("GET").arg(marker::NAME);
+    pipeline.cmd("CONFIG").arg("GET").arg(&verify::WRITING);
+    let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+    let mut replies = replies.into_iter();
+    let mut next = || replies.next().unwrap_or(Value::Nil).extract_error();
+    let info = InfoDict::from_redis_value(next()?)?;
+    let lies = FromRedisValue::from_redis_value(next()?)?;
+    // A user may not be allowed to ask this.
+    let settings = next().ok().and_then(|reply| FromRedisValue::from_redis_value(reply).ok());
+    Ok((info, lies, settings.unwrap_or_default()))
+}
+
+fn takes_no_writes(error: &RedisError) -> Unfit {
+    Unfit::for_now(format!("takes no writes ({error})"))
 }
 
 /// Writes `new` in place of `lies`, and tells what lies there afterwards.

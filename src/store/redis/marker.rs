@@ -6,7 +6,8 @@
 //! | the marker | the server | so |
 //! |---|---|---|
 //! | is gone, or has an epoch that nobody told of | | the data set is another one: emptied, or started without it |
-//! | is there | runs under another id and forces every write | nothing acknowledged is gone |
+//! | is there | was promoted since | the last acknowledged writes may have been elsewhere |
+//! | is there | runs under another id, and forced every write before and after | nothing acknowledged is gone |
 //! | is there | runs under another id | the last acknowledged writes may be gone |
 //!
 //! A loss is written into the marker, so that it outlives the gate that noticed it
@@ -16,7 +17,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::record::Timestamp;
+use crate::{
+    engine::record::Timestamp,
+    mutants::{Mutant, is_active},
+};
 
 /// The key of the marker.
 pub(super) const NAME: &str = "oncegate:marker";
@@ -28,6 +32,12 @@ pub(super) struct Marker {
     pub(super) epoch: String,
     /// The run id of the server that holds it.
     pub(super) run_id: String,
+    /// Whether it forced every write; `None` where an earlier version left the marker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) forced: Option<bool>,
+    /// The history that it went on with when it was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) promoted: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) loss: Option<Loss>,
 }
@@ -45,6 +55,13 @@ pub(super) struct Loss {
     pub(super) acknowledged: bool,
 }
 
+impl Loss {
+    /// Whether it is the same one, whoever noticed it and when.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.why, &self.of) == (other.why, &other.of)
+    }
+}
+
 /// What shows that data was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,7 +77,7 @@ impl Why {
         match self {
             Self::Emptied => "has lost its data set: it was emptied, or started without it",
             Self::Restarted => {
-                "was restarted or replaced and does not force every write, \
+                "was restarted without forcing every write before and after, or replaced, \
                  so the last records may be gone"
             }
         }
@@ -71,8 +88,10 @@ impl Why {
 #[derive(Clone, Debug)]
 pub(super) struct Seen<'a> {
     pub(super) run_id: &'a str,
-    /// Whether nothing that it acknowledged can be lost by a restart.
+    /// Whether nothing that it acknowledges can be lost by a restart.
     pub(super) forces_writes: bool,
+    /// The history that it went on with when it was promoted.
+    pub(super) promoted: Option<&'a str>,
     pub(super) now: Timestamp,
 }
 
@@ -84,7 +103,8 @@ pub(super) fn judge(
     server: &Seen<'_>,
     fresh: &str,
 ) -> Marker {
-    let run_id = server.run_id.to_owned();
+    let (run_id, forced) = (server.run_id.to_owned(), Some(server.forces_writes));
+    let promoted = server.promoted.map(str::to_owned);
     let loss = |why, before: Option<&Loss>, ended: Option<&str>| {
         let mut of = before.map_or_else(Vec::new, |loss| loss.of.clone());
         of.extend(ended.map(str::to_owned));
@@ -92,16 +112,16 @@ pub(super) fn judge(
     };
     let Some(found) = found else {
         let loss = known.and_then(|epoch| loss(Why::Emptied, None, Some(epoch)));
-        return Marker { epoch: fresh.to_owned(), run_id, loss };
+        return Marker { epoch: fresh.to_owned(), run_id, forced, promoted, loss };
     };
-    let mut marker = Marker { run_id, ..found.clone() };
+    let mut marker = Marker { run_id, forced, promoted, ..found.clone() };
     let before = found.loss.as_ref();
     let is_told = |epoch: &str| {
         epoch == found.epoch || before.is_some_and(|loss| loss.of.iter().any(|of| of == epoch))
     };
     if let Some(epoch) = known.filter(|epoch| !is_told(epoch)) {
         marker.loss = loss(Why::Emptied, before, Some(epoch));
-    } else if found.run_id != server.run_id && !server.forces_writes {
+    } else if is_doubtful(found, server) {
         // Whoever finds the server emptied as well says so; this is the smaller loss.
         let is_open = before.is_some_and(|loss| !loss.acknowledged);
         if !is_open {
@@ -111,15 +131,28 @@ pub(super) fn judge(
     marker
 }
 
+/// Whether the server may lack what was acknowledged last where the marker was left.
+fn is_doubtful(found: &Marker, server: &Seen<'_>) -> bool {
+    let is_another = found.run_id != server.run_id;
+    // What a replica had not heard of is gone however it writes. A server that was promoted
+    // before its marker could say so is judged when its id changes.
+    let was_promoted = server.promoted.is_some()
+        && server.promoted != found.promoted.as_deref()
+        && (is_another || found.forced.is_some())
+        && !is_active(Mutant::OverlookPromotion);
+    was_promoted || is_another && !(server.forces_writes && found.forced == Some(true))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SERVER: Seen<'static> =
-        Seen { run_id: "run-1", forces_writes: false, now: Timestamp(1000) };
+        Seen { run_id: "run-1", forces_writes: false, promoted: None, now: Timestamp(1000) };
 
     fn marker(epoch: &str, run_id: &str, loss: Option<Loss>) -> Marker {
-        Marker { epoch: epoch.to_owned(), run_id: run_id.to_owned(), loss }
+        let (epoch, run_id) = (epoch.to_owned(), run_id.to_owned());
+        Marker { epoch, run_id, forced: Some(false), promoted: None, loss }
     }
 
     fn loss(why: Why, of: &[&str], acknowledged: bool) -> Option<Loss> {
@@ -167,9 +200,29 @@ mod tests {
             let lost = marker("a", "run-1", loss(Why::Restarted, &[], false));
             assert_eq!(judge(known, Some(&there), &SERVER, "new"), lost);
             let forces = Seen { forces_writes: true, ..SERVER };
-            let sound = marker("a", "run-1", None);
-            assert_eq!(judge(known, Some(&there), &forces, "new"), sound);
+            let forced = |marker: Marker| Marker { forced: Some(true), ..marker };
+            let sound = forced(marker("a", "run-1", None));
+            assert_eq!(judge(known, Some(&forced(there.clone())), &forces, "new"), sound);
+            // It forces every write since it was started, and did not before.
+            assert_eq!(judge(known, Some(&there), &forces, "new"), forced(lost));
         }
+    }
+
+    #[test]
+    fn a_promotion_is_a_loss_however_the_server_writes() {
+        let promoted = Seen { forces_writes: true, promoted: Some("history"), ..SERVER };
+        let forced = |run_id: &str| Marker { forced: Some(true), ..marker("a", run_id, None) };
+        for before in ["run-0", "run-1"] {
+            let judged = judge(Some("a"), Some(&forced(before)), &promoted, "new");
+            assert_eq!(judged.loss, loss(Why::Restarted, &[], false), "it was {before}");
+            assert_eq!(judged.promoted.as_deref(), Some("history"));
+            let told = Marker { loss: None, ..judged };
+            assert_eq!(judge(Some("a"), Some(&told), &promoted, "new"), told, "it is known");
+            let restarted = Seen { run_id: "run-2", promoted: None, ..promoted.clone() };
+            assert_eq!(judge(Some("a"), Some(&told), &restarted, "new").loss, None);
+        }
+        let old = Marker { forced: None, ..forced("run-1") };
+        assert_eq!(judge(Some("a"), Some(&old), &promoted, "new").loss, None, "long ago, perhaps");
     }
 
     #[test]
@@ -182,11 +235,11 @@ mod tests {
     #[test]
     fn a_marker_is_text_that_people_can_read() {
         let text = serde_json::to_string(&marker("a", "r", loss(Why::Emptied, &["z"], false)));
-        let plain = r#"{"epoch":"a","run_id":"r","loss":{"at":1000,"why":"emptied","of":["z"],"acknowledged":false}}"#;
+        let plain = r#"{"epoch":"a","run_id":"r","forced":false,"loss":{"at":1000,"why":"emptied","of":["z"],"acknowledged":false}}"#;
         assert_eq!(text.unwrap(), plain);
         assert_eq!(
             serde_json::from_str::<Marker>(r#"{"epoch":"a","run_id":"r","later":1}"#).unwrap(),
-            marker("a", "r", None),
+            Marker { forced: None, ..marker("a", "r", None) },
             "fields may be added"
         );
     }

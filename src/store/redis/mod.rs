@@ -111,10 +111,10 @@ impl RedisStore {
             (self.link.run(operation, call).await?, true)
         } else {
             let mut call = pipeline([call]);
-            self.wait_for_replicas(&mut call);
+            let waits = self.wait_for_replicas(&mut call);
             let call = Request::Script(script, Commands::Many(&call));
             let mut replies = replies(self.link.run(operation, call).await?, operation)?;
-            let is_replicated = self.is_replicated(&mut replies);
+            let is_replicated = self.is_replicated(waits, &mut replies);
             (replies.pop().unwrap_or(Value::Nil), is_replicated)
         };
         match reply {
@@ -138,22 +138,28 @@ impl RedisStore {
         if is_active(Mutant::IgnoreReplicas) { 0 } else { self.options.durability.replicas() }
     }
 
-    fn wait_for_replicas(&self, pipeline: &mut Pipeline) {
+    /// Lets an operation wait for the replicas of its write, unless that is known to be in
+    /// vain.
+    fn wait_for_replicas(&self, pipeline: &mut Pipeline) -> bool {
         let replicas = self.replicas();
-        if replicas > 0 {
+        let waits = replicas > 0 && !self.link.guard().replicas_are_behind();
+        if waits {
             pipeline.cmd("WAIT").arg(replicas).arg(milliseconds(self.options.reply_timeout / 2));
         }
+        waits
     }
 
     /// Takes the last reply of an operation that waited, and judges it.
-    fn is_replicated(&self, reply: &mut Vec<Value>) -> bool {
-        match i64::from(self.replicas()) {
-            0 => true,
-            wanted => matches!(reply.pop(), Some(Value::Int(have)) if have >= wanted),
+    fn is_replicated(&self, waits: bool, reply: &mut Vec<Value>) -> bool {
+        let wanted = i64::from(self.replicas());
+        match waits {
+            true => matches!(reply.pop(), Some(Value::Int(have)) if have >= wanted),
+            false => wanted == 0,
         }
     }
 
     fn too_few_replicas(&self, operation: &str) -> StoreError {
+        self.link.guard().replicas_fell_behind();
         let wanted = self.options.durability.replicas();
         let peer = self.link.peer();
         let what = format!(
@@ -173,6 +179,7 @@ impl Store for RedisStore {
     ) -> Result<Claimed, StoreError> {
         self.admit().await?;
         let name = Name::of(key);
+        let keep = keep.bounded();
         let head = codec::encode(record, keep.record).head;
         let mut set = Cmd::with_capacity(7, 128 + head.len());
         set.arg("SET").arg(name.head()).arg(&*head);
@@ -183,11 +190,11 @@ impl Store for RedisStore {
         if self.options.refuse_after_loss {
             pipeline.cmd("GET").arg(marker::NAME);
         }
-        self.wait_for_replicas(&mut pipeline);
+        let waits = self.wait_for_replicas(&mut pipeline);
         for _ in 0..LOOKS {
             let reply = self.link.run("claim", Request::Send(Commands::Many(&pipeline))).await?;
             let mut reply = replies(reply, "claim")?;
-            let is_replicated = self.is_replicated(&mut reply);
+            let is_replicated = self.is_replicated(waits, &mut reply);
             if self.options.refuse_after_loss {
                 let marker = bulk(reply.pop(), "claim")?;
                 if self.link.guard().is_surprised_by(marker.as_deref()) {
@@ -203,8 +210,16 @@ impl Store for RedisStore {
                 holder.token == record.fence().token && !is_active(Mutant::ForgetOwnClaim)
             });
             match head {
-                _ if is_mine && !is_replicated => return Err(self.too_few_replicas("claim")),
+                None if !is_replicated => return Err(self.too_few_replicas("claim")),
                 None => return Ok(Claimed::Mine),
+                // It was written before, and its reply was lost. A connection that has written
+                // nothing waits for nothing (Redis 7.2 and later), so it is written once more.
+                Some(_) if is_mine && self.replicas() > 0 && !is_active(Mutant::TrustOldClaims) => {
+                    match self.swap(key, record.fence(), record, keep).await? {
+                        Write::Applied => return Ok(Claimed::Mine),
+                        Write::Fenced => {}
+                    }
+                }
                 Some(_) if is_mine => return Ok(Claimed::Mine),
                 Some(head) => match codec::decode(&head, response.map(Bytes::from)) {
                     Err(CodecError::Mixed) => {
@@ -232,6 +247,7 @@ impl Store for RedisStore {
         if takes_over {
             self.admit().await?;
         }
+        let keep = keep.bounded();
         let new = codec::encode(record, keep.record);
         let length = new.head.len() + new.response.as_deref().map_or(0, <[u8]>::len);
         let mut call = call(&scripts::SWAP, key, codec::FENCE.len() + length + 32);

@@ -1,6 +1,8 @@
 //! What a server must be like for a gate to rely on it.
 
-use redis::{InfoDict, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use std::collections::HashMap;
+
+use redis::{InfoDict, RedisError, ServerErrorKind};
 
 use super::RedisOptions;
 use crate::{
@@ -21,29 +23,43 @@ pub(super) struct Unfit {
     pub(super) is_no_primary: bool,
 }
 
-/// Whether the server has every write on its disk before it acknowledges it.
-///
-/// A server that does not let itself be asked counts as one that has not.
-pub(super) async fn forces_writes(
-    info: &InfoDict,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<bool> {
-    if info.get::<String>("aof_enabled").as_deref() != Some("1") {
-        return Ok(false);
-    }
-    let asked: Result<Vec<String>, RedisError> =
-        redis::cmd("CONFIG").arg(&["GET", "appendfsync"]).query_async(connection).await;
-    match asked {
-        Ok(pair) => Ok(pair.get(1).is_some_and(|policy| policy == "always")),
-        Err(error) if error.is_io_error() => Err(error),
-        Err(_) => Ok(false),
+impl Unfit {
+    /// Trouble that passes.
+    pub(super) const fn for_now(why: String) -> Self {
+        Self { kind: StoreErrorKind::Unavailable, why, is_no_primary: false }
     }
 }
 
-/// Judges the reply to `INFO`.
+/// What tells how a server writes.
+pub(super) const WRITING: [&str; 2] = ["appendfsync", "no-appendfsync-on-rewrite"];
+
+/// Whether the server has every write on its disk before it acknowledges it, by its
+/// settings of [`WRITING`]. One that does not let itself be asked has not; neither has one
+/// that forces nothing while it rewrites its file.
+pub(super) fn forces_writes(info: &InfoDict, settings: &HashMap<String, String>) -> bool {
+    let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
+    info.get::<String>("aof_enabled").as_deref() == Some("1")
+        && is(WRITING[0], "always")
+        && (is(WRITING[1], "no") || is_active(Mutant::TrustRewrites))
+}
+
+/// The history of writes that the server went on with when it was promoted, if it was.
+pub(super) fn promoted(info: &InfoDict) -> Option<String> {
+    let end: i64 = info.get("second_repl_offset").unwrap_or(-1);
+    info.get("master_replid2").filter(|_| end >= 0)
+}
+
+/// Up to where the server has written.
+pub(super) fn written(info: &InfoDict) -> u64 {
+    info.get("master_repl_offset").unwrap_or(u64::MAX)
+}
+
+/// Judges the reply to `INFO`. Replicas count that have all up to `behind`, if they were
+/// behind.
 pub(super) fn judge(
     info: &InfoDict,
     forces_writes: bool,
+    behind: Option<u64>,
     options: &RedisOptions,
 ) -> Result<(), Unfit> {
     let text = |name: &str| info.get::<String>(name).unwrap_or_default();
@@ -90,12 +106,13 @@ pub(super) fn judge(
         Durability::Fsync if forces_writes => Ok(()),
         Durability::Fsync => refuse(
             StoreErrorKind::Misconfigured,
-            "does not say that it forces every write to its disk; set appendonly yes and \
-             appendfsync always there, or choose another store.durability here"
+            "does not say that it forces every write to its disk; set appendonly yes, \
+             appendfsync always and no-appendfsync-on-rewrite no there, or choose another \
+             store.durability here"
                 .to_owned(),
         ),
         Durability::Replicated(wanted) => {
-            let replicas = replicas(info);
+            let replicas = replicas(info, behind.unwrap_or(0));
             if replicas >= usize::from(wanted) {
                 return Ok(());
             }
@@ -110,14 +127,17 @@ pub(super) fn judge(
     }
 }
 
-/// How many replicas are connected and in step: `slave0:ip=...,state=online,...`.
-fn replicas(info: &InfoDict) -> usize {
+/// How many replicas are connected and have said that they have all up to `least`:
+/// `slave0:ip=...,state=online,offset=...`.
+fn replicas(info: &InfoDict, least: u64) -> usize {
     let connected: usize = info.get("connected_slaves").unwrap_or(0);
-    let is_online = |number: &usize| {
-        info.get::<String>(&format!("slave{number}"))
-            .is_some_and(|replica| replica.split(',').any(|field| field == "state=online"))
+    let is_in_step = |number: &usize| {
+        let replica: String = info.get(&format!("slave{number}")).unwrap_or_default();
+        let offset = replica.split(',').find_map(|field| field.strip_prefix("offset="));
+        replica.split(',').any(|field| field == "state=online")
+            && offset.and_then(|offset| offset.parse().ok()).is_some_and(|has: u64| has >= least)
     };
-    (0..connected).filter(is_online).count()
+    (0..connected).filter(is_in_step).count()
 }
 
 /// Whether an error says that the server is no primary any more.
@@ -136,7 +156,7 @@ mod tests {
 
     fn verdict(change: (&str, &str), options: &RedisOptions) -> Result<(), String> {
         let info = InfoDict::new(&GOOD.replace(change.0, change.1));
-        judge(&info, false, options).map_err(|unfit| unfit.why)
+        judge(&info, false, None, options).map_err(|unfit| unfit.why)
     }
 
     #[test]
@@ -149,7 +169,40 @@ mod tests {
         let one = RedisOptions { durability: Durability::Replicated(1), ..usual.clone() };
         assert_eq!(verdict(("", ""), &one), Ok(()));
         let forced = RedisOptions { durability: Durability::Fsync, ..usual };
-        assert_eq!(judge(&InfoDict::new(GOOD), true, &forced), Ok(()));
+        assert_eq!(judge(&InfoDict::new(GOOD), true, None, &forced), Ok(()));
+    }
+
+    #[test]
+    fn replicas_that_were_behind_have_to_catch_up() {
+        let options =
+            RedisOptions { durability: Durability::Replicated(1), ..RedisOptions::default() };
+        let info = InfoDict::new(&GOOD.replace("offset=1,", "offset=70,"));
+        assert_eq!(judge(&info, false, Some(70), &options), Ok(()));
+        assert!(judge(&info, false, Some(71), &options).unwrap_err().why.contains("0 replicas"));
+    }
+
+    #[test]
+    fn a_write_is_forced_when_nothing_postpones_it() {
+        let settings = |fsync: &str, on_rewrite: &str| {
+            let pairs = WRITING.into_iter().zip([fsync, on_rewrite]);
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        let appends = InfoDict::new("aof_enabled:1\r\n");
+        assert!(forces_writes(&appends, &settings("always", "no")));
+        assert!(!forces_writes(&appends, &settings("always", "yes")));
+        assert!(!forces_writes(&appends, &settings("everysec", "no")));
+        assert!(!forces_writes(&appends, &HashMap::new()), "it did not say");
+        assert!(!forces_writes(&InfoDict::new(""), &settings("always", "no")));
+    }
+
+    #[test]
+    fn a_promoted_server_names_the_history_that_it_went_on_with() {
+        let info = |end: i64| {
+            InfoDict::new(&format!("master_replid2:abc\r\nsecond_repl_offset:{end}\r\n"))
+        };
+        assert_eq!(promoted(&info(7)), Some("abc".to_owned()));
+        assert_eq!(promoted(&info(-1)), None);
+        assert_eq!(promoted(&InfoDict::new("")), None);
     }
 
     #[test]

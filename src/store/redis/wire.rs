@@ -10,10 +10,6 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// The longest time to live that is asked for, since Redis refuses one that
-/// overflows its clock: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 /// The two keys of a record, of which one begins with the other.
 pub(super) struct Name(ArrayString<RESPONSE>);
 
@@ -90,7 +86,7 @@ pub(super) fn unexpected(operation: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, what)
 }
 
-/// A time to live. Redis refuses 0.
-pub(super) fn milliseconds(keep: Duration) -> u64 {
-    u64::try_from(keep.min(LONGEST).as_millis()).unwrap_or(u64::MAX).max(1)
+/// A time as Redis takes it, which reads 0 as for ever or refuses it.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
