@@ -72,7 +72,8 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
         list.join(&b", "[..])
     } else {
         if headers.keys().any(is_claim) {
-            for claim in [FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
+            let claims: Vec<_> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+            for claim in claims {
                 headers.remove(claim);
             }
         }
@@ -99,10 +100,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
 
 /// Whether a header says on whose behalf a request comes.
 fn is_claim(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto"
-    )
+    *name == FORWARDED || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Makes a request one of this hop's own. True if it asks for another protocol.
