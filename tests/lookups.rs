@@ -20,10 +20,13 @@ use clock::Virtual;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, OnUnknown, Outcome, Policy, RequestBody, UpstreamError,
+    Gate, IdempotencyLayer, OnUnknown, Outcome, Policy, RequestBody, Resolution, Resolved,
+    UpstreamError,
     engine::{
+        fingerprint::Hasher,
         problem::Fault,
         reconcile::{Matcher, Reconcile},
+        record::StoredResponse,
     },
     store::MemoryStore,
 };
@@ -53,6 +56,8 @@ enum Payment {
 enum Lookup {
     /// 200 when a payment was executed, else 404.
     Honest,
+    /// 200 after so long.
+    Slow(Duration),
     /// 200 with these bytes.
     Says(&'static [u8]),
     /// Nothing.
@@ -64,6 +69,7 @@ enum Lookup {
 struct World {
     gate: Gate,
     reconcile: Reconcile,
+    lease: Duration,
     payment: Arc<Mutex<Payment>>,
     lookup: Arc<Mutex<Lookup>>,
     payments: Arc<AtomicUsize>,
@@ -84,6 +90,7 @@ impl World {
                 quiescence: SECOND * 6 / 5,
                 timeout: SECOND,
             },
+            lease: SECOND * 3 / 10,
             payment: Arc::new(Mutex::new(payment)),
             lookup: Arc::new(Mutex::new(lookup)),
             payments: Arc::default(),
@@ -95,7 +102,7 @@ impl World {
     /// Sends the payment with the key `k`, and gives what became of it.
     fn pay(&self) -> JoinHandle<Outcome> {
         let policy = Policy {
-            lease: SECOND * 3 / 10,
+            lease: self.lease,
             response_timeout: Some(SECOND),
             on_unknown: OnUnknown::Reconcile(Arc::new(self.reconcile.clone())),
             ..Policy::default()
@@ -117,6 +124,10 @@ impl World {
             let (status, body) = match lookup {
                 Lookup::Honest if self.executed.load(SeqCst) > 0 => (StatusCode::OK, &b"paid"[..]),
                 Lookup::Honest => (StatusCode::NOT_FOUND, &b""[..]),
+                Lookup::Slow(time) => {
+                    sleep(time).await;
+                    (StatusCode::OK, &b"found"[..])
+                }
                 Lookup::Says(bytes) => (StatusCode::OK, bytes),
                 Lookup::Stuck => pending().await,
             };
@@ -151,6 +162,52 @@ async fn a_payment_that_is_still_waited_for_is_not_taken_for_absent() {
     sleep(SECOND).await;
     assert_eq!(world.pay().await.unwrap(), Outcome::Replayed, "the late response is recorded");
     assert_eq!(world.payments(), 1);
+}
+
+/// However short the quiescence is.
+#[tokio::test(start_paused = true)]
+async fn a_record_is_renewed_before_it_is_as_old_as_the_quiescence() {
+    let mut world = World::new(Payment::Slow(SECOND * 4), Lookup::Honest);
+    world.reconcile.quiescence = SECOND / 5;
+    world.lease = SECOND * 2;
+    let begin = Instant::now();
+    while begin.elapsed() < SECOND * 39 / 10 {
+        assert_eq!(world.pay().await.unwrap(), Outcome::Unknown, "{:?}", begin.elapsed());
+        sleep(SECOND / 20).await;
+    }
+    assert_eq!(world.payments(), 1);
+}
+
+/// Its owner says once more that he waits while the lookup is under way.
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_lookup_found_is_recorded_while_its_owner_waits() {
+    let mut world = World::new(Payment::Stuck, Lookup::Slow(SECOND * 9 / 10));
+    world.lease = SECOND / 5;
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    let begin = Instant::now();
+    assert_eq!(world.pay().await.unwrap(), Outcome::Reconciled);
+    assert!(begin.elapsed() < SECOND, "one lookup: {:?}", begin.elapsed());
+    assert_eq!(world.pay().await.unwrap(), Outcome::Replayed);
+    assert_eq!((world.payments(), world.lookups.lock().unwrap().len()), (1, 1));
+}
+
+/// An operator may think for longer than it takes the owner to say that he still waits.
+#[tokio::test(start_paused = true)]
+async fn an_operator_is_heard_while_the_owner_waits() {
+    let world = World::new(Payment::Stuck, Lookup::Honest);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let shown = world.gate.store().get(&key).await.unwrap().unwrap().fence();
+    sleep(SECOND).await;
+    assert_ne!(world.gate.store().get(&key).await.unwrap().unwrap().fence(), shown);
+    let policy = Policy::default();
+    let resolve = |resolution| world.gate.resolve(&key, shown, resolution, &policy);
+    assert_eq!(resolve(Resolution::NotExecuted).await.unwrap(), Resolved::StillPending);
+    let (found, ()) = Response::new(()).into_parts();
+    let found = StoredResponse::new(found, Bytes::from_static(b"paid"), None);
+    assert_eq!(resolve(Resolution::Executed(found)).await.unwrap(), Resolved::Applied);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Replayed);
 }
 
 #[tokio::test(start_paused = true)]

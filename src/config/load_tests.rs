@@ -63,6 +63,11 @@ fn settings_that_contradict_each_other_are_named() {
             "[upstream]\nconnect_timeout = \"3s\"\nresponse_timeout = \"3s\"",
             &["upstream.connect_timeout", "3s", "upstream.response_timeout"],
         ),
+        (
+            "[upstream]\nconnect_timeout = \"1s\"\nresponse_timeout = \"2s\"\n\
+             urls = [\"http://a:1\", \"http://b:1\"]",
+            &["upstream.connect_timeout", "each of 2 upstreams"],
+        ),
     ] {
         let error = error(text);
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
@@ -107,12 +112,23 @@ fn a_route_overrides_what_it_names_and_keeps_the_rest() {
 
 #[test]
 fn a_connection_has_less_time_than_its_response() {
-    for (response, connect) in [("60s", "5s"), ("4s", "2s")] {
-        let text = format!("[upstream]\nresponse_timeout = \"{response}\"");
+    let two = "urls = [\"http://a:1\", \"http://b:1\"]";
+    for (response, more, connect) in [
+        ("60s", "", "5s"),
+        ("4s", "", "2s"),
+        ("4s", two, "1s"),
+        ("9s", "connect_timeout = \"8s\"", "8s"),
+    ] {
+        let text = format!("[upstream]\nresponse_timeout = \"{response}\"\n{more}");
         let config = Config::load(&Sources::text(&text)).unwrap();
         let connect = humantime::parse_duration(connect).unwrap();
-        assert_eq!(config.routes[0].upstream.connect_timeout, connect, "{response}");
+        assert_eq!(config.routes[0].upstream.connect_timeout, connect, "{response} {more}");
     }
+    // What is said for all routes is no contradiction to what one of them says.
+    let text = "[upstream]\nconnect_timeout = \"5s\"\n[[route]]\npath = \"/quick\"\n\
+                upstream.response_timeout = \"3s\"";
+    let config = Config::load(&Sources::text(text)).unwrap();
+    assert_eq!(config.routes[0].upstream.connect_timeout, Duration::from_millis(1500));
 }
 
 #[test]

@@ -35,12 +35,15 @@ impl Config {
                     &format!("`{path}` has a route already; the second would never be reached"),
                 ));
             }
-            let upstream = self::upstream(&name, own.upstream.over(&upstream))?;
+            // What is said for all routes gives way where a response has less time.
+            let connect_timeout = own.upstream.connect_timeout;
+            let raw = RawUpstream { connect_timeout, ..own.upstream.over(&upstream) };
+            let upstream = self::upstream(&name, raw, upstream.connect_timeout)?;
             let policy = policy(&name, own.idempotency.over(&idempotency), &upstream)?;
             routes.push(Route { path, host, upstream, policy });
         }
         if !routes.iter().any(|route| route.path == "/" && route.host.is_none()) {
-            let upstream = self::upstream("", upstream)?;
+            let upstream = self::upstream("", upstream, None)?;
             let policy = policy("", idempotency, &upstream)?;
             routes.push(Route { path: "/".to_owned(), host: None, upstream, policy });
         }
@@ -74,7 +77,8 @@ fn server(raw: RawServer) -> Result<Server, ConfigError> {
     })
 }
 
-fn upstream(route: &str, raw: RawUpstream) -> Result<Upstream, ConfigError> {
+/// `usual` is the time for a connection where `raw` names none.
+fn upstream(route: &str, raw: RawUpstream, usual: Option<Span>) -> Result<Upstream, ConfigError> {
     let setting = |name: &str| in_route(route, &format!("upstream.{name}"));
     let default = Upstream::default();
     let urls = match (raw.url, raw.urls) {
@@ -89,16 +93,22 @@ fn upstream(route: &str, raw: RawUpstream) -> Result<Upstream, ConfigError> {
         (None, None) => default.urls,
     };
     let response_timeout = raw.response_timeout.map_or(default.response_timeout, |span| span.0);
+    // A request that still waits for its connection would count as sent, and it may ask all
+    // upstreams for one.
+    let asked = u32::try_from(urls.len()).unwrap_or(u32::MAX);
     let connect_timeout = match raw.connect_timeout {
-        None => default.connect_timeout.min(response_timeout / 2),
-        // A request that still waits for its connection would count as sent.
-        Some(Span(connect)) if connect >= response_timeout => {
+        None => {
+            let usual = usual.map_or(default.connect_timeout, |span| span.0);
+            usual.min(response_timeout / 2 / asked)
+        }
+        Some(Span(connect)) if connect.saturating_mul(asked) >= response_timeout => {
             let response = setting("response_timeout");
             let [connect, limit] = [connect, response_timeout].map(humantime::format_duration);
-            return Err(ConfigError::setting(
-                &setting("connect_timeout"),
-                &format!("{connect} has to be less than {response}, which is {limit}"),
-            ));
+            let why = format!(
+                "{connect} for each of {asked} upstreams has to be less than {response}, \
+                 which is {limit}"
+            );
+            return Err(ConfigError::setting(&setting("connect_timeout"), &why));
         }
         Some(Span(connect)) => connect,
     };

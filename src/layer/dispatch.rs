@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{
@@ -47,15 +48,18 @@ impl<S> Exchange<S> {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        if let Err(problem) = self.prepare(&claim).await {
-            let ending = match is_active(Mutant::CountWaitingAsSent) {
-                true => Ending::Unknown(Reason::Timeout),
-                false => Ending::Released,
-            };
-            Box::pin(claim.settle(ending)).await;
-            return reply.answer(self.voice.refuse(problem));
-        }
-        let (voice, response) = self.dispatch(&mut claim, &mut reply).await;
+        let waited = match self.prepare(&claim).await {
+            Ok(waited) => waited,
+            Err(problem) => {
+                let ending = match is_active(Mutant::CountWaitingAsSent) {
+                    true => Ending::Unknown(Reason::Timeout),
+                    false => Ending::Released,
+                };
+                Box::pin(claim.settle(ending)).await;
+                return reply.answer(self.voice.refuse(problem));
+            }
+        };
+        let (voice, response) = self.dispatch(&mut claim, &mut reply, waited).await;
         let response = match response {
             Ok(response) => response,
             Err((evidence, fault)) => {
@@ -81,10 +85,10 @@ impl<S> Exchange<S> {
         }
     }
 
-    /// Waits until the service takes a request. Nothing of it has left before that, so
+    /// Waits until the service takes a request, and says for how long. Nothing of it has left before that, so
     /// whatever goes wrong here frees the key. The claim is looked at last: it may have
     /// been lost while the service was busy.
-    async fn prepare<B, R>(&mut self, claim: &Claim) -> Result<(), Problem>
+    async fn prepare<B, R>(&mut self, claim: &Claim) -> Result<Duration, Problem>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
@@ -96,12 +100,15 @@ impl<S> Exchange<S> {
         let fault = |error: S::Error| UpstreamError::read(&*error.into()).1;
         let mut ready = poll_fn(|cx| inner.poll_ready(cx).map_err(fault));
         let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut ready).poll(cx))).await;
-        let end = match at_once {
-            Poll::Ready(ready) => End::Done(ready),
-            Poll::Pending => Box::pin(claim.hold(ready, patience(voice))).await,
+        let (end, waited) = match at_once {
+            Poll::Ready(ready) => (End::Done(ready), Duration::ZERO),
+            Poll::Pending => {
+                let since = Instant::now();
+                (Box::pin(claim.hold(ready, patience(voice))).await, since.elapsed())
+            }
         };
         match end {
-            End::Done(Ok(())) if claim.is_current().await => Ok(()),
+            End::Done(Ok(())) if claim.is_current().await => Ok(waited),
             End::Done(Ok(())) => Err(Problem::StoreUnavailable),
             End::Done(Err(fault)) => Err(Problem::Unreachable(fault)),
             End::Late => Err(Problem::Unreachable(Fault::ConnectTimeout)),
@@ -116,6 +123,7 @@ impl<S> Exchange<S> {
         self: Box<Self>,
         claim: &mut Claim,
         reply: &mut Reply<S, R>,
+        waited: Duration,
     ) -> (Voice, Dispatched<R>)
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
@@ -126,7 +134,8 @@ impl<S> Exchange<S> {
         let exchange = inner.call(Request::from_parts(head, RequestBody::whole(body)));
         let mut exchange = pin!(async { exchange.await.map_err(read) });
         let patience = patience(&voice);
-        let mut response = claim.hold(exchange.as_mut(), patience).await;
+        let left = patience.saturating_sub(waited);
+        let mut response = claim.hold(exchange.as_mut(), left).await;
         if matches!(response, End::Late) && !is_active(Mutant::ReleaseOnTimeout) {
             // The client is told now. Whatever still comes is recorded for his retry.
             Box::pin(claim.give_up(Reason::Timeout)).await;
@@ -145,7 +154,7 @@ impl<S> Exchange<S> {
     }
 }
 
-/// How long a client waits for his response.
+/// How long a client waits for his response, from the dispatch on.
 pub(super) fn patience(voice: &Voice) -> Duration {
     voice.policy.response_timeout.unwrap_or(Duration::MAX)
 }

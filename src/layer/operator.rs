@@ -30,7 +30,7 @@ pub enum Resolved {
     Applied,
     /// There is no such record.
     Absent,
-    /// Its owner is still at work.
+    /// Its owner is still at work, or waits for a late response.
     StillPending,
     /// The outcome is known already.
     Known,
@@ -64,13 +64,24 @@ impl Gate {
     async fn apply(
         &self,
         key: &StoreKey,
-        shown: Fence,
+        mut shown: Fence,
         resolution: Resolution,
         policy: &Policy,
     ) -> Result<Resolved, StoreError> {
         let now = self.now();
         let fingerprint = match self.store().get(key).await? {
             None => return Ok(Resolved::Absent),
+            // Its owner waits for a late response, and says so every now and then.
+            Some(Record::Unknown(unknown))
+                if unknown.fence.token == shown.token
+                    && unknown.fence.revision > shown.revision =>
+            {
+                if matches!(resolution, Resolution::NotExecuted) {
+                    return Ok(Resolved::StillPending);
+                }
+                shown = unknown.fence;
+                unknown.fingerprint
+            }
             Some(record) if record.fence() != shown => return Ok(Resolved::Changed),
             Some(Record::Pending(pending)) if now <= pending.lease_until => {
                 return Ok(Resolved::StillPending);

@@ -31,6 +31,9 @@ use crate::{
     store::{StoreError, Write},
 };
 
+/// How often what was learnt is written anew because the owner says meanwhile that he waits.
+const WORDS: usize = 5;
+
 const RECONCILED: HeaderName = HeaderName::from_static("idempotent-reconciled");
 
 /// What was learnt.
@@ -152,10 +155,20 @@ impl<S, B> Inquiry<S, B> {
                     response: Recorded::Whole(answer),
                 });
                 let record = Record::Done(Arc::clone(&done));
-                match gate.store().swap(&key, expect, &record, policy.keep_done()).await? {
-                    Write::Applied => Ok(Learnt::Executed(done)),
-                    Write::Fenced => Ok(Learnt::Overtaken),
+                let (store, keep, mut expect) = (gate.store(), policy.keep_done(), expect);
+                for _ in 0..WORDS {
+                    if store.swap(&key, expect, &record, keep).await? == Write::Applied {
+                        return Ok(Learnt::Executed(done));
+                    }
+                    match store.get(&key).await? {
+                        // Its owner still waits, and has only said so once more.
+                        Some(Record::Unknown(unknown)) if unknown.fence.token == expect.token => {
+                            expect = unknown.fence;
+                        }
+                        _ => return Ok(Learnt::Overtaken),
+                    }
                 }
+                Ok(Learnt::Nothing)
             }
         }
     }

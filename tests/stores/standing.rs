@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -94,7 +97,55 @@ async fn replicas_that_do_not_follow_hold_up_nobody() {
     assert!(store.get(&recorded).await.unwrap().is_some());
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     link.release();
-    eventually("the replica catches up", async || claim(&store).await.is_ok()).await;
+    // Everybody goes on asking meanwhile, and takes back what may be there.
+    let stop = Arc::new(AtomicBool::new(false));
+    let others: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(SeqCst) {
+                    let (other, fence) = (key(), owner());
+                    let _ = store.claim(&other, &pending(fence), KEEP).await;
+                    assert_eq!(store.remove(&other, fence).await.unwrap(), Write::Applied);
+                    let _ = store.swap(&recorded, fence, &done(fence.next()), KEEP).await;
+                }
+            })
+        })
+        .collect();
+    eventually("the replica catches up, and stays in step", async || {
+        for _ in 0..20 {
+            if claim(&store).await.is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    stop.store(true, SeqCst);
+    for other in others {
+        other.await.unwrap();
+    }
+}
+
+/// What was to be taken of the old history never will be.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_were_behind_need_not_catch_up_with_another_history() {
+    let mut primary = Server::start(&[]);
+    let mut connection = primary.connection();
+    let large = "x".repeat(1 << 20);
+    redis::cmd("SET").arg("large").arg(large).exec(&mut connection).unwrap();
+    let link = Link::to(primary.address()).await;
+    let _replica = copying(link.address(), &[]).await;
+    redis::cmd("SET").arg("large").arg("x".repeat(1 << 20)).exec(&mut connection).unwrap();
+    let options = RedisOptions { durability: Durability::Replicated(1), ..RedisOptions::default() };
+    let store = RedisStore::connect(&primary.url(), options).unwrap();
+    link.hold();
+    assert_eq!(claim(&store).await, Err(StoreErrorKind::Unavailable));
+    let _ = store.ping().await;
+    primary.kill();
+    link.release();
+    primary.restart();
+    eventually("claims go on", async || claim(&store).await.is_ok()).await;
 }
 
 /// What the replica had not heard of is gone, however it writes what it hears.

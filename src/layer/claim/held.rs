@@ -1,7 +1,6 @@
 //! What a claim holds, and all that it writes.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     engine::{
         decision::Because,
-        policy::{Keep, Policy},
+        policy::{Keep, OnUnknown, Policy},
         record::{
             Done, Fence, Pending, Reason, Record, Recorded, StoreKey, Timestamp, Tombstone, Unknown,
         },
@@ -179,7 +178,8 @@ impl Held {
     /// Renews until it is `late`, with one timer for both. A store that does not answer
     /// is asked again: the lease is about liveness, never about safety.
     pub(super) async fn renew_until(&self, late: Instant) {
-        let mut pause = self.policy.lease / 3;
+        let usual = self.between_renewals();
+        let mut pause = usual;
         let mut renews = match self.given_up {
             Some(_) => !is_active(Mutant::LetUnknownAge),
             None => !is_active(Mutant::NoRenewal),
@@ -192,7 +192,7 @@ impl Held {
             }
             let Ok(renewal) = tokio::time::timeout_at(late, self.renew()).await else { return };
             match renewal {
-                Ok(Write::Applied) => pause = self.policy.lease / 3,
+                Ok(Write::Applied) => pause = usual,
                 Ok(Write::Fenced) => {
                     tracing::warn!(key = %self.key, "the claim was taken over while its owner was at work");
                     self.is_lost.store(true, Ordering::Relaxed);
@@ -200,10 +200,21 @@ impl Held {
                 }
                 Err(error) => {
                     tracing::warn!(key = %self.key, %error, "a lease was not renewed; trying again");
-                    pause = (self.policy.lease / 12).min(MAX_PAUSE);
+                    pause = (usual / 4).min(MAX_PAUSE);
                 }
             }
         }
+    }
+
+    /// An unknown outcome must not grow as old as the quiescence while it is waited for.
+    fn between_renewals(&self) -> Duration {
+        let limit = match &self.policy.on_unknown {
+            OnUnknown::Reconcile(reconcile) if self.given_up.is_some() => {
+                self.policy.lease.min(reconcile.quiescence)
+            }
+            _ => self.policy.lease,
+        };
+        (limit / 3).max(MIN_PAUSE)
     }
 
     pub(super) fn settled(self: Box<Self>, record: Option<Record>, asked: Moment) -> Settled {
@@ -222,37 +233,38 @@ impl Held {
         Settled::Fenced
     }
 
-    /// Goes on trying until the lease would have passed, or the gate gives up.
+    /// Goes on trying to settle until the lease would have passed, or the gate gives up.
     pub(super) async fn settle_later(self: Box<Self>, record: Option<Record>) {
+        match self.insist(&record).await {
+            Ok((Write::Applied, asked)) => {
+                tracing::info!(key = %self.key, "the end of a claim was recorded late");
+                self.settled(record, asked);
+            }
+            Ok((Write::Fenced, _)) => drop(self.fenced()),
+            Err(error) => {
+                tracing::error!(key = %self.key, %error, "the end of a claim could not be recorded; its outcome counts as unknown");
+                // Where it was unknown before, that was told.
+                if self.given_up.is_none() && !matches!(record, Some(Record::Unknown(_))) {
+                    self.tell(Reason::StoreLost);
+                }
+            }
+        }
+    }
+
+    /// Writes until the store takes it, for as long as a lease or until the gate gives up.
+    async fn insist(&self, record: &Option<Record>) -> Result<(Write, Moment), StoreError> {
         let until = Instant::now() + self.policy.lease;
         let mut pause = MIN_PAUSE;
+        let mut is_last = false;
         loop {
             let asked = self.gate.moment();
-            match self.write(&record).await {
-                Ok(Write::Applied) => {
-                    tracing::info!(key = %self.key, "the end of a claim was recorded late");
-                    self.settled(record, asked);
-                    return;
-                }
-                Ok(Write::Fenced) => {
-                    self.fenced();
-                    return;
-                }
-                Err(error) if Instant::now() + pause >= until => {
-                    tracing::error!(key = %self.key, %error, "the end of a claim could not be recorded; its outcome counts as unknown");
-                    if let Some(Record::Done(_)) = record {
-                        self.tell(Reason::StoreLost);
-                    }
-                    return;
-                }
+            match self.write(record).await {
+                Ok(write) => return Ok((write, asked)),
+                Err(error) if is_last || Instant::now() + pause >= until => return Err(error),
                 Err(_) => {}
             }
-            let abandoned = pin!(self.gate.abandoned());
-            if tokio::time::timeout(pause, abandoned).await.is_ok() {
-                // One last attempt at shutdown, then the lease tells.
-                let _ = self.write(&record).await;
-                return;
-            }
+            // One last attempt at shutdown, then the lease tells.
+            is_last = tokio::time::timeout(pause, self.gate.abandoned()).await.is_ok();
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }
@@ -267,8 +279,9 @@ pub(crate) async fn take_back(
     pending: Pending,
     because: Option<Because>,
 ) {
-    let mut held = Box::new(Held::new(gate, policy, key, None, pending, Instant::now()));
+    let mut held = Held::new(gate, policy, key, None, pending, Instant::now());
     held.because = because;
     let record = held.record(Ending::Released, gate.now());
-    held.settle_later(record).await;
+    let taken_back = held.insist(&record).await.map(|(write, _)| write);
+    tracing::debug!(key = %held.key, ?taken_back, "a claim that the store may have");
 }

@@ -30,7 +30,7 @@ use super::{
     RedisOptions,
     marker::{self, Loss, Marker, Seen},
     scripts,
-    verify::{self, Unfit},
+    verify::{self, Unfit, Written},
 };
 use crate::{
     ambient::{Ambient, System},
@@ -68,14 +68,14 @@ struct Standing {
 }
 
 /// Whether replicas take what is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Replicas {
     #[default]
     InStep,
     /// They did not take a write in time.
     Behind,
     /// The same, and there is so much for them to take.
-    BehindUntil(u64),
+    BehindUntil(Written),
 }
 
 /// What came of the marker.
@@ -95,26 +95,29 @@ impl Guard {
 
     /// Looks at the server.
     pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let replicas = self.standing().replicas;
+        let replicas = self.standing().replicas.clone();
         let (info, lies, settings) = ask(connection).await?;
         let forces_writes = verify::forces_writes(&info, &settings);
-        let behind = match replicas {
+        let written = Written::so_far(&info);
+        let goal = match &replicas {
             Replicas::InStep => None,
-            Replicas::Behind => Some(verify::written(&info)),
-            Replicas::BehindUntil(offset) => Some(offset),
+            // What was to be taken of another history never will be.
+            Replicas::BehindUntil(goal) if goal.history == written.history => Some(goal.clone()),
+            Replicas::Behind | Replicas::BehindUntil(_) => Some(written),
         };
-        let unfit = verify::judge(&info, forces_writes, behind, &self.options).err();
+        let least = goal.as_ref().map_or(0, |goal| goal.offset);
+        let unfit = verify::judge(&info, forces_writes, least, &self.options).err();
         // A replica holds what its primary lets it hold, and takes no marker.
         let taken = if unfit.as_ref().is_some_and(|unfit| unfit.is_no_primary) {
             Taken::Nothing
         } else {
             self.mark(connection, &info, forces_writes, lies).await?
         };
-        let caught_up = match behind {
-            Some(offset) if unfit.is_some() => Replicas::BehindUntil(offset),
+        let now = match goal {
+            Some(goal) if unfit.is_some() => Replicas::BehindUntil(goal),
             Some(_) | None => Replicas::InStep,
         };
-        self.conclude(unfit, taken, (replicas, caught_up));
+        self.conclude(unfit, taken, (replicas, now));
         Ok(())
     }
 
@@ -140,13 +143,12 @@ impl Guard {
             lies = match exchange(connection, lies.as_deref(), &write(&wanted)).await {
                 Ok(lies) => lies,
                 Err(error)
-                    if error.is_io_error()
-                        || error.is_unrecoverable_error()
-                        || is_active(Mutant::InsistOnMarker) =>
+                    if verify::takes_no_writes(&error) && !is_active(Mutant::InsistOnMarker) =>
                 {
-                    return Err(error);
+                    let why = Unfit::for_now(format!("takes no writes ({error})"));
+                    return Ok(Taken::Refused(wanted, why));
                 }
-                Err(error) => return Ok(Taken::Refused(wanted, takes_no_writes(&error))),
+                Err(error) => return Err(error),
             };
         }
         Ok(Taken::Nothing)
@@ -232,7 +234,14 @@ impl Guard {
                 exchange(connection, Some(&lies), &write(&told)).await?;
             }
         }
-        self.look(connection).await
+        self.look(connection).await?;
+        match &self.standing().loss {
+            None => Ok(()),
+            Some(_) => {
+                let why = "the server did not take it: the loss is still to be acknowledged";
+                Err(RedisError::from((redis::ErrorKind::Client, why)))
+            }
+        }
     }
 
     /// `replicas`: as they were when the look began, and as it found them.
@@ -300,10 +309,6 @@ async fn ask(
     // A user may not be allowed to ask this.
     let settings = next().ok().and_then(|reply| FromRedisValue::from_redis_value(reply).ok());
     Ok((info, lies, settings.unwrap_or_default()))
-}
-
-fn takes_no_writes(error: &RedisError) -> Unfit {
-    Unfit::for_now(format!("takes no writes ({error})"))
 }
 
 /// Writes `new` in place of `lies`, and tells what lies there afterwards.

@@ -100,29 +100,29 @@ impl RedisStore {
         }
     }
 
+    async fn swapped(&self, call: Cmd) -> Result<Write, StoreError> {
+        if self.replicas() == 0 {
+            return self.compare("swap", &scripts::SWAP, call).await;
+        }
+        let mut call = pipeline([call]);
+        let waits = self.wait_for_replicas(&mut call);
+        let call = Request::Script(&scripts::SWAP, Commands::Many(&call));
+        let mut replies = replies(self.link.run("swap", call).await?, "swap")?;
+        let is_replicated = self.is_replicated(waits, &mut replies);
+        match written("swap", replies.pop().unwrap_or(Value::Nil))? {
+            Write::Applied if !is_replicated => Err(self.too_few_replicas("swap", waits)),
+            write => Ok(write),
+        }
+    }
+
     async fn compare(
         &self,
         operation: &str,
         script: &Script,
         call: Cmd,
     ) -> Result<Write, StoreError> {
-        let (reply, is_replicated) = if self.replicas() == 0 {
-            let call = Request::Script(script, Commands::One(&call));
-            (self.link.run(operation, call).await?, true)
-        } else {
-            let mut call = pipeline([call]);
-            let waits = self.wait_for_replicas(&mut call);
-            let call = Request::Script(script, Commands::Many(&call));
-            let mut replies = replies(self.link.run(operation, call).await?, operation)?;
-            let is_replicated = self.is_replicated(waits, &mut replies);
-            (replies.pop().unwrap_or(Value::Nil), is_replicated)
-        };
-        match reply {
-            Value::Int(1) if !is_replicated => Err(self.too_few_replicas(operation)),
-            Value::Int(1) => Ok(Write::Applied),
-            Value::Int(0) => Ok(Write::Fenced),
-            _ => Err(unexpected(operation)),
-        }
+        let call = Request::Script(script, Commands::One(&call));
+        written(operation, self.link.run(operation, call).await?)
     }
 
     /// Refuses what must not be dispatched, after another look if the last one is old.
@@ -158,14 +158,26 @@ impl RedisStore {
         }
     }
 
-    fn too_few_replicas(&self, operation: &str) -> StoreError {
-        self.link.guard().replicas_fell_behind();
+    /// Only who waited in vain has learnt something of them.
+    fn too_few_replicas(&self, operation: &str, waited: bool) -> StoreError {
+        if waited {
+            self.link.guard().replicas_fell_behind();
+        }
         let wanted = self.options.durability.replicas();
         let peer = self.link.peer();
         let what = format!(
             "{operation} at Redis {peer}: fewer than {wanted} replicas have it (store.durability)"
         );
         StoreError::new(StoreErrorKind::Unavailable, what)
+    }
+}
+
+/// What a script replied.
+fn written(operation: &str, reply: Value) -> Result<Write, StoreError> {
+    match reply {
+        Value::Int(1) => Ok(Write::Applied),
+        Value::Int(0) => Ok(Write::Fenced),
+        _ => Err(unexpected(operation)),
     }
 }
 
@@ -210,7 +222,7 @@ impl Store for RedisStore {
                 holder.token == record.fence().token && !is_active(Mutant::ForgetOwnClaim)
             });
             match head {
-                None if !is_replicated => return Err(self.too_few_replicas("claim")),
+                None if !is_replicated => return Err(self.too_few_replicas("claim", waits)),
                 None => return Ok(Claimed::Mine),
                 // It was written before, and its reply was lost. A connection that has written
                 // nothing waits for nothing (Redis 7.2 and later), so it is written once more.
@@ -256,13 +268,15 @@ impl Store for RedisStore {
             .arg(milliseconds(keep.record))
             .arg(new.response.as_deref().unwrap_or_default())
             .arg(milliseconds(keep.response.unwrap_or(keep.record)));
-        let write = self.compare("swap", &scripts::SWAP, call).await?;
+        let write = self.swapped(call).await?;
         if takes_over {
             self.link.guard().admit()?;
         }
         Ok(write)
     }
 
+    /// No replica is waited for: where one that has not heard of it is promoted, the key is
+    /// unknown and not free.
     async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
         let mut call = call(&scripts::REMOVE, key, codec::FENCE.len());
         call.arg(&codec::encode_fence(expect)[..]);

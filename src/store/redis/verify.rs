@@ -49,17 +49,27 @@ pub(super) fn promoted(info: &InfoDict) -> Option<String> {
     info.get("master_replid2").filter(|_| end >= 0)
 }
 
-/// Up to where the server has written.
-pub(super) fn written(info: &InfoDict) -> u64 {
-    info.get("master_repl_offset").unwrap_or(u64::MAX)
+/// Up to where a server has written, in its history of writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) history: String,
+    pub(super) offset: u64,
 }
 
-/// Judges the reply to `INFO`. Replicas count that have all up to `behind`, if they were
-/// behind.
+impl Written {
+    pub(super) fn so_far(info: &InfoDict) -> Self {
+        Self {
+            history: info.get("master_replid").unwrap_or_default(),
+            offset: info.get("master_repl_offset").unwrap_or(0),
+        }
+    }
+}
+
+/// Judges the reply to `INFO`. Replicas count that have all up to `least`.
 pub(super) fn judge(
     info: &InfoDict,
     forces_writes: bool,
-    behind: Option<u64>,
+    least: u64,
     options: &RedisOptions,
 ) -> Result<(), Unfit> {
     let text = |name: &str| info.get::<String>(name).unwrap_or_default();
@@ -112,7 +122,7 @@ pub(super) fn judge(
                 .to_owned(),
         ),
         Durability::Replicated(wanted) => {
-            let replicas = replicas(info, behind.unwrap_or(0));
+            let replicas = replicas(info, least);
             if replicas >= usize::from(wanted) {
                 return Ok(());
             }
@@ -140,6 +150,11 @@ fn replicas(info: &InfoDict, least: u64) -> usize {
     (0..connected).filter(is_in_step).count()
 }
 
+/// Whether an error says that the server can be read from, and takes no writes for now.
+pub(super) fn takes_no_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
+}
+
 /// Whether an error says that the server is no primary any more.
 pub(super) fn is_read_only(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly)
@@ -156,7 +171,7 @@ mod tests {
 
     fn verdict(change: (&str, &str), options: &RedisOptions) -> Result<(), String> {
         let info = InfoDict::new(&GOOD.replace(change.0, change.1));
-        judge(&info, false, None, options).map_err(|unfit| unfit.why)
+        judge(&info, false, 0, options).map_err(|unfit| unfit.why)
     }
 
     #[test]
@@ -169,7 +184,7 @@ mod tests {
         let one = RedisOptions { durability: Durability::Replicated(1), ..usual.clone() };
         assert_eq!(verdict(("", ""), &one), Ok(()));
         let forced = RedisOptions { durability: Durability::Fsync, ..usual };
-        assert_eq!(judge(&InfoDict::new(GOOD), true, None, &forced), Ok(()));
+        assert_eq!(judge(&InfoDict::new(GOOD), true, 0, &forced), Ok(()));
     }
 
     #[test]
@@ -177,8 +192,8 @@ mod tests {
         let options =
             RedisOptions { durability: Durability::Replicated(1), ..RedisOptions::default() };
         let info = InfoDict::new(&GOOD.replace("offset=1,", "offset=70,"));
-        assert_eq!(judge(&info, false, Some(70), &options), Ok(()));
-        assert!(judge(&info, false, Some(71), &options).unwrap_err().why.contains("0 replicas"));
+        assert_eq!(judge(&info, false, 70, &options), Ok(()));
+        assert!(judge(&info, false, 71, &options).unwrap_err().why.contains("0 replicas"));
     }
 
     #[test]
