@@ -117,11 +117,13 @@ pub enum Mutant {
     KeepForEver,
     /// Nothing is read from a server whose marker cannot be written.
     InsistOnMarker,
+    /// A damaged response that is over stops the embedded store.
+    StopAtDamage,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -177,6 +179,7 @@ impl Mutant {
         Self::SendWhenFenced,
         Self::KeepForEver,
         Self::InsistOnMarker,
+        Self::StopAtDamage,
     ];
 }
 

@@ -13,7 +13,7 @@ use oncegate::{
     ambient::System,
     engine::{
         policy::Keep,
-        record::{Done, Record, Recorded, StoreKey, StoredResponse},
+        record::{Done, Fence, Record, Recorded, StoreKey, StoredResponse},
     },
     store::{
         Claimed, EmbeddedOptions, EmbeddedStore, Store, StoreErrorKind, Write,
@@ -222,18 +222,21 @@ async fn a_folder_that_has_lost_its_responses_is_refused() {
     assert!(error.to_string().contains("the file of responses"), "{error}");
 }
 
+/// A recorded response with a body.
+fn paid(fence: Fence, body: &'static [u8]) -> Record {
+    let response = http::Response::new(());
+    let response = StoredResponse::new(response.into_parts().0, body.into(), None);
+    let Record::Done(done) = done(fence) else { unreachable!("it says so") };
+    let response = Recorded::Whole(response);
+    Record::Done(Arc::new(Done { response, ..Arc::unwrap_or_clone(done) }))
+}
+
 #[tokio::test]
 async fn a_damaged_response_is_not_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let (key, fence) = (key(), owner());
     let body = b"paid once";
-    let response = http::Response::new(());
-    let response = StoredResponse::new(response.into_parts().0, body[..].into(), None);
-    let Record::Done(done) = done(fence.next()) else { unreachable!("it says so") };
-    let record = Record::Done(Arc::new(Done {
-        response: Recorded::Whole(response),
-        ..Arc::unwrap_or_clone(done)
-    }));
+    let record = paid(fence.next(), body);
     let store = open(folder.path());
     store.claim(&key, &pending(fence), KEEP).await.unwrap();
     store.swap(&key, fence, &record, KEEP).await.unwrap();
@@ -255,6 +258,41 @@ async fn a_damaged_response_is_not_replayed() {
         if !is_sound {
             store.claim(&key, &pending(owner()), KEEP).await.unwrap_err();
         }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_response_that_is_over_stops_nothing() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Simulated::clock();
+    let open = || EmbeddedStore::open(folder.path(), clock.clone()).unwrap();
+    let (damaged, fence, body) = (key(), owner(), b"paid once");
+    let keep = |response| Keep { record: 1000 * HOUR, response: Some(response) };
+    let store = open();
+    store.claim(&damaged, &pending(fence), keep(HOUR)).await.unwrap();
+    store.swap(&damaged, fence, &paid(fence.next(), body), keep(HOUR)).await.unwrap();
+    drop(store);
+    let file = folder.path().join("responses");
+    let mut content = fs::read(&file).unwrap();
+    let at = content.windows(body.len()).position(|bytes| bytes == body).unwrap();
+    content[at] ^= 1;
+    fs::write(&file, content).unwrap();
+    for _ in 0..2 {
+        let store = open();
+        // It is over after the damaged one, so that was met when this is gone.
+        let (later, fence) = (key(), owner());
+        let short = Keep { record: 2 * HOUR, response: Some(2 * HOUR) };
+        store.claim(&later, &pending(fence), short).await.unwrap();
+        store.swap(&later, fence, &done(fence.next()), short).await.unwrap();
+        let count = store.count().unwrap();
+        clock.elapse(3 * HOUR).await;
+        eventually("what has expired is gone", async || store.count().unwrap() < count).await;
+        store.ping().await.unwrap();
+        store.claim(&key(), &pending(owner()), keep(HOUR)).await.unwrap();
+        store.get(&damaged).await.unwrap_err();
+        store.claim(&damaged, &pending(owner()), keep(HOUR)).await.unwrap_err();
+        drop(store);
     }
 }
 

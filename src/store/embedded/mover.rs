@@ -100,15 +100,14 @@ impl Mover {
         }
         drop(tables);
         let (database, layout) = (&self.shared.database, &mut self.layout);
-        if shelf::sweep(database, layout, now, SWEEP, SWEEP_TIME)? == 0 {
-            return Ok(IDLE);
-        }
-        // The pages that were left can be used again when nobody looks at them any more.
+        let swept = shelf::sweep(database, layout, now, SWEEP, SWEEP_TIME)?;
+        // The pages that were left can be used again when nobody looks at them any more. Where
+        // nothing could be removed nothing is due from now on.
         let tables = Arc::new(Reader::open(database, layout)?);
         let before = mem::replace(&mut self.shared.recent_mut().tables, tables);
         drop(before);
         // Half of the time is left to others.
-        Ok(begun.elapsed())
+        Ok(if swept == 0 { IDLE } else { begun.elapsed() })
     }
 }
 

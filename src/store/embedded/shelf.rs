@@ -8,9 +8,12 @@ use super::{
     index::{Index, Place, Writing},
     responses::{Responses, Spot},
     row::Changes,
-    tables::{Broken, Head, Layout, META, RECORDS, Timed, broken, halves, lost},
+    tables::{Broken, Head, Layout, META, RECORDS, Timed, broken, corrupted, halves, lost},
 };
-use crate::engine::record::Timestamp;
+use crate::{
+    engine::record::Timestamp,
+    mutants::{Mutant, is_active},
+};
 
 /// The tables within one write transaction.
 struct Shelf<'t> {
@@ -164,7 +167,14 @@ impl<'t> Shelf<'t> {
             && !is_over()
             && let Some(extent) = self.responses.due(now.0)
         {
-            for (spot, key, row) in self.responses.rows(extent, limit - swept)? {
+            let rows = self.responses.rows(extent, limit - swept)?;
+            if rows.is_empty() {
+                if is_active(Mutant::StopAtDamage) {
+                    return Err(corrupted("a damaged response"));
+                }
+                self.responses.keep(extent);
+            }
+            for (spot, key, row) in rows {
                 let (half, _) = halves(&key);
                 // Rows that were replaced are left behind, and nothing else.
                 if self.index.get(half)? == Some(Spot::place(Some(spot), row.until)) {

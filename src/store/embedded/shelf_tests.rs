@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
-use redb::{ReadableDatabase, ReadableTableMetadata, backends::InMemoryBackend};
+use redb::{ReadableDatabase, ReadableTableMetadata, StorageBackend, backends::InMemoryBackend};
 
 use super::*;
 use crate::{
@@ -161,6 +161,38 @@ fn a_key_that_shares_its_half_with_another_is_refused() {
     }
     let changes = [key(9), near(9)].map(|key| (key, Some(Arc::new(row(5, 100, None)))));
     assert!(tables.store(&Changes::from(changes), 1, 0, 0).is_err());
+}
+
+#[test]
+fn what_lies_behind_a_damaged_response_stays_where_it_is() {
+    const LENGTH: u64 = 77;
+    for at in [0, 40, 49, 61, 70, 76] {
+        let mut tables = Tables::new();
+        let rows = (1..=3).map(|number| (key(number), Some(row(number.into(), 200, Some(100)))));
+        let changes = rows.map(|(key, row)| (key, row.map(Arc::new))).collect();
+        tables.store(&changes, 1, 0, 0).unwrap();
+        let mut byte = [0];
+        tables.responses.read(LENGTH + at, &mut byte).unwrap();
+        tables.responses.write(LENGTH + at, &[byte[0] ^ 1]).unwrap();
+        for swept in [1, 0] {
+            let swept = (true, swept, false);
+            let sweep = (tables.is_due(100), tables.sweep(100, 100), tables.is_due(100));
+            assert_eq!(sweep, swept, "byte {at}");
+            let reader = tables.read();
+            let before = reader.row(&key(1)).unwrap();
+            assert_eq!(before, Some(Row { response: None, ..row(1, 200, Some(100)) }));
+            assert!(reader.row(&key(2)).is_err());
+            assert_eq!(reader.row(&key(3)).unwrap(), Some(row(3, 200, Some(100))));
+            // It is come upon once more.
+            tables.open_again();
+        }
+        tables.put(3, Some(row(4, 400, Some(300))));
+        assert_eq!(tables.read().row(&key(3)).unwrap(), Some(row(4, 400, Some(300))));
+        assert_eq!(tables.sweep(400, 100), 2, "the first key's head, and the third");
+        let reader = tables.read();
+        assert_eq!([1, 3].map(|number| reader.row(&key(number)).unwrap()), [None, None]);
+        assert!(reader.row(&key(2)).is_err());
+    }
 }
 
 #[derive(Clone, Debug)]

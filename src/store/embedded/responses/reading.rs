@@ -10,7 +10,7 @@ use crate::{
     store::embedded::{
         journal::File,
         row::{self, Row},
-        tables::{Broken, broken},
+        tables::{Broken, broken, corrupted},
     },
 };
 
@@ -59,7 +59,8 @@ impl Reading {
     }
 
     fn whole(&self, start: u64, spot: Spot) -> Result<(StoreKey, Row), Broken> {
-        checked(&mut self.bytes(start, spot.length as usize)?)
+        let mut bytes = self.bytes(start, spot.length as usize)?;
+        checked(&mut bytes).ok_or_else(|| corrupted("a damaged response"))
     }
 
     /// Where a row begins, unless it was left behind.

@@ -10,6 +10,7 @@ use crate::{
     engine::record::StoreKey,
     mutants::{Mutant, is_active},
     store::embedded::{
+        RESPONSES,
         row::{self, Row},
         tables::{Broken, META, broken, corrupted},
     },
@@ -121,7 +122,8 @@ impl Responses {
         self.by_time.first().filter(|(latest, _)| *latest <= now).map(|(_, number)| *number)
     }
 
-    /// The first `limit` rows of an extent that have not been left behind, in their order.
+    /// The first `limit` rows of an extent that have not been left behind, in their order, and
+    /// none from one on that is damaged.
     pub(in super::super) fn rows(
         &mut self,
         number: u32,
@@ -135,7 +137,7 @@ impl Responses {
         let mut offset = left;
         while offset < used && rows.len() < limit {
             let before = bytes.len();
-            let (key, row) = checked(&mut bytes)?;
+            let Some((key, row)) = checked(&mut bytes) else { break };
             let length = u32::try_from(before - bytes.len()).expect("part of an extent");
             rows.push((Spot { extent: number, offset, length }, key, row));
             offset += length;
@@ -154,6 +156,23 @@ impl Responses {
             self.by_time.remove(&(extent.latest, number));
             self.growing.retain(|(_, growing)| *growing != number);
             self.extents.remove(&number);
+        }
+    }
+
+    /// Keeps an extent as it is, whose next row is damaged. Whoever opens the file anew comes
+    /// upon it once more.
+    pub(in super::super) fn keep(&mut self, number: u32) {
+        let Extent { start, left, latest, .. } = self.extents[&number];
+        tracing::error!(
+            extent = number,
+            offset = start + u64::from(left),
+            "a recorded response in the file `{RESPONSES}` is damaged: its key is refused, and \
+             the room of what has expired behind it stays in use; look after the disk"
+        );
+        self.by_time.remove(&(latest, number));
+        if let Some(at) = self.growing.iter().position(|(_, growing)| *growing == number) {
+            self.growing.remove(at);
+            self.close_extent(number);
         }
     }
 
