@@ -66,16 +66,21 @@ impl Mover {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if self.shared.failed.load(Relaxed) {
-                continue;
-            }
-            pause = self.step(work).unwrap_or_else(|error| {
-                tracing::error!(%error, "the embedded store could not write its tables");
-                // What was acknowledged is in the journal, which is read when the file is opened.
-                self.shared.failed.store(true, Relaxed);
-                IDLE
-            });
+            pause = self.turn(work);
         }
+    }
+
+    /// Returns for how long there is nothing to do; after a write has failed there is nothing.
+    fn turn(&mut self, work: Option<Move>) -> Duration {
+        if self.shared.failed.load(Relaxed) {
+            return IDLE;
+        }
+        self.step(work).unwrap_or_else(|error| {
+            tracing::error!(%error, "the embedded store could not write its tables");
+            // What was acknowledged is in the journal, which is read when the file is opened.
+            self.shared.failed.store(true, Relaxed);
+            IDLE
+        })
     }
 
     /// Returns for how long there is nothing to do.
@@ -128,6 +133,35 @@ impl Drop for Fuse<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.failed.store(true, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use redb::{Database, backends::InMemoryBackend};
+
+    use super::*;
+    use crate::{
+        ambient::System,
+        store::embedded::{common::Common, tables},
+    };
+
+    #[test]
+    fn after_a_write_has_failed_there_is_nothing_to_do() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        tables::prepare(&database).unwrap();
+        let layout = Layout::open(&database, Box::new(Common::default())).unwrap();
+        let mut layout = layout.unwrap();
+        let tables = Reader::open(&database, &mut layout).unwrap();
+        let shared = Arc::new(Shared::new(database, tables, Arc::new(System)));
+        shared.failed.store(true, Relaxed);
+        let (_moves, moves) = mpsc::channel();
+        let mut mover = Mover { shared, moves, layout };
+        for work in [None, Some(Move { changes: Arc::default(), last: 1 })] {
+            assert_eq!(mover.turn(work), IDLE);
         }
     }
 }
