@@ -119,11 +119,13 @@ pub enum Mutant {
     InsistOnMarker,
     /// A damaged response that is over stops the embedded store.
     StopAtDamage,
+    /// Damage inside the embedded store's journal is taken for a torn end.
+    TakeDamageForTorn,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -180,6 +182,7 @@ impl Mutant {
         Self::KeepForEver,
         Self::InsistOnMarker,
         Self::StopAtDamage,
+        Self::TakeDamageForTorn,
     ];
 }
 

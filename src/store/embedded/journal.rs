@@ -4,9 +4,12 @@
 //!    last frame of all was not acknowledged, and only that one can be torn.
 //! 2. Frames count up over both files and over restarts. What is left in a file from
 //!    its turn before has lower numbers, so reading stops there.
-//! 3. A file is written from its beginning again only when everything in it is in
+//! 3. So a whole frame with a higher number than the last that can be read proves that one
+//!    before it was acknowledged and is damaged. Such a journal is not read: what is
+//!    missing may have been claims.
+//! 4. A file is written from its beginning again only when everything in it is in
 //!    the tables, durably: its caller turns the journal over no earlier.
-//! 4. A frame begins at a multiple of [`ALIGN`], so no forced page is written again
+//! 5. A frame begins at a multiple of [`ALIGN`], so no forced page is written again
 //!    in the same turn.
 //!
 //! | bytes of a frame | what |
@@ -16,10 +19,12 @@
 //! | 16 | BLAKE3 of the number and the changes, cut short |
 //! | n | changes, see [`row`](super::row) |
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use bytes::{Buf, BufMut, Bytes};
 use redb::StorageBackend;
+
+use crate::mutants::{Mutant, is_active};
 
 /// Where a file keeps its bytes.
 pub(super) type File = Box<dyn StorageBackend>;
@@ -45,6 +50,15 @@ pub(super) struct Journal {
 pub(super) struct Frame {
     pub(super) number: u64,
     pub(super) changes: Bytes,
+}
+
+/// Why a journal cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Frames are missing, or a file is.
+    Missing,
+    /// What was acknowledged is damaged.
+    Damaged,
 }
 
 impl Journal {
@@ -105,37 +119,57 @@ pub(super) fn create(files: &[File; 2]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the frames after number `after`, in order. `None`: some of them are missing, or
-/// a file is.
-pub(super) fn read(files: &[File; 2], after: u64) -> io::Result<Option<Vec<Frame>>> {
+/// Reads the frames after number `after`, in order.
+pub(super) fn read(files: &[File; 2], after: u64) -> io::Result<Result<Vec<Frame>, Flaw>> {
     if after > 0 && (files[0].len()? == 0 || files[1].len()? == 0) {
-        return Ok(None);
+        return Ok(Err(Flaw::Missing));
     }
-    let mut frames = read_file(&files[0])?;
-    frames.append(&mut read_file(&files[1])?);
+    let (mut frames, mut behind) = (Vec::new(), Vec::new());
+    for file in files {
+        behind.push(read_file(file, &mut frames)?);
+    }
     frames.sort_by_key(|frame| frame.number);
     frames.retain(|frame| frame.number > after);
-    let gapless = (after + 1..).zip(&frames).all(|(number, frame)| frame.number == number);
-    Ok(gapless.then_some(frames))
+    if (after + 1..).zip(&frames).any(|(number, frame)| frame.number != number) {
+        return Ok(Err(Flaw::Missing));
+    }
+    let last = frames.last().map_or(after, |frame| frame.number);
+    let pages = (files[0].len()? + files[1].len()?) / ALIGN as u64;
+    let later = last + 1..=last.saturating_add(pages);
+    let is_damaged = behind.into_iter().any(|behind| has_any(behind, &later));
+    let is_damaged = is_damaged && !is_active(Mutant::TakeDamageForTorn);
+    Ok(if is_damaged { Err(Flaw::Damaged) } else { Ok(frames) })
 }
 
-fn read_file(file: &File) -> io::Result<Vec<Frame>> {
+/// Reads the frames of a file's last turn, and returns what lies behind them.
+fn read_file(file: &File, frames: &mut Vec<Frame>) -> io::Result<Bytes> {
     let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
     let mut content = vec![0; length];
     file.read(0, &mut content)?;
     let mut content = Bytes::from(content);
-    let mut frames: Vec<Frame> = Vec::new();
-    while let Some(frame) = next(&mut content) {
-        if frames.last().is_some_and(|before| frame.number != before.number + 1) {
+    let mut next_number = None;
+    while let Some((frame, behind)) = first(&content) {
+        if next_number.is_some_and(|number| frame.number != number) {
             break;
         }
+        next_number = Some(frame.number + 1);
         frames.push(frame);
+        content = behind;
     }
-    Ok(frames)
+    Ok(content)
 }
 
-/// Takes a whole frame off the front.
-fn next(content: &mut Bytes) -> Option<Frame> {
+/// Whether a whole frame with one of these numbers begins anywhere in there. Next to nothing
+/// of it has such a number where a frame could begin, so next to nothing is hashed.
+fn has_any(behind: Bytes, numbers: &RangeInclusive<u64>) -> bool {
+    (0..behind.len()).step_by(ALIGN).map(|offset| behind.slice(offset..)).any(|content| {
+        let number = content.get(4..12).map(|mut bytes| bytes.get_u64());
+        number.is_some_and(|number| numbers.contains(&number)) && first(&content).is_some()
+    })
+}
+
+/// The frame that begins here, if it is whole, and what lies behind it.
+fn first(content: &Bytes) -> Option<(Frame, Bytes)> {
     let mut head = content.get(..HEAD)?;
     let length = usize::try_from(head.get_u32()).ok().filter(|length| *length > 0)?;
     let number = head.get_u64();
@@ -143,9 +177,8 @@ fn next(content: &mut Bytes) -> Option<Frame> {
     if digest(number, changes) != head {
         return None;
     }
-    let changes = content.slice_ref(changes);
-    content.advance((HEAD + length).next_multiple_of(ALIGN).min(content.len()));
-    Some(Frame { number, changes })
+    let end = (HEAD + length).next_multiple_of(ALIGN).min(content.len());
+    Some((Frame { number, changes: content.slice_ref(changes) }, content.slice(end..)))
 }
 
 fn digest(number: u64, changes: &[u8]) -> [u8; 16] {
@@ -156,56 +189,5 @@ fn digest(number: u64, changes: &[u8]) -> [u8; 16] {
 }
 
 #[cfg(test)]
-mod tests {
-    use redb::backends::InMemoryBackend;
-
-    use super::*;
-
-    fn files() -> [File; 2] {
-        [Box::new(InMemoryBackend::new()), Box::new(InMemoryBackend::new())]
-    }
-
-    fn numbers(journal: &Journal, after: u64) -> Option<Vec<u64>> {
-        let frames = read(&journal.files, after).expect("in memory");
-        frames.map(|frames| frames.iter().map(|frame| frame.number).collect())
-    }
-
-    /// Three frames, three in the other file, and one over the first.
-    fn turned() -> Journal {
-        let mut journal = Journal::new(files(), 0);
-        for frame in 1..=7 {
-            journal.append(&vec![frame; 3000], true).expect("in memory");
-            if frame == 3 || frame == 6 {
-                journal.turn_over();
-            }
-        }
-        journal
-    }
-
-    #[test]
-    fn frames_are_read_in_order_and_old_ones_are_not() {
-        let journal = turned();
-        assert_eq!(numbers(&journal, 3), Some(vec![4, 5, 6, 7]));
-        assert_eq!(numbers(&journal, 6), Some(vec![7]));
-        assert_eq!(numbers(&journal, 9), Some(vec![]));
-    }
-
-    #[test]
-    fn a_torn_frame_is_not_read() {
-        for torn in [0, 5, HEAD, 2999] {
-            let journal = turned();
-            let before = &journal.files[0];
-            let mut byte = [0];
-            before.read(torn as u64, &mut byte).expect("in memory");
-            before.write(torn as u64, &[byte[0] ^ 1]).expect("in memory");
-            assert_eq!(numbers(&journal, 3), Some(vec![4, 5, 6]), "byte {torn}");
-        }
-    }
-
-    #[test]
-    fn frames_that_are_missing_are_noticed() {
-        assert_eq!(numbers(&turned(), 2), None);
-        let new = Journal::new(files(), 0);
-        assert_eq!((numbers(&new, 0), numbers(&new, 1)), (Some(vec![]), None));
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

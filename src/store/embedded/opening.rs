@@ -3,7 +3,7 @@
 use redb::Database;
 
 use super::{
-    journal::{self, File},
+    journal::{self, File, Flaw},
     row::{self, Changes},
     shelf,
     tables::{self, Layout, Reader, unavailable},
@@ -65,7 +65,12 @@ fn catch_up(
     }
     let frames = journal::read(files, moved)
         .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?
-        .ok_or_else(|| damaged(MISSING))?;
+        .map_err(|flaw| {
+            damaged(match flaw {
+                Flaw::Missing => MISSING,
+                Flaw::Damaged => DAMAGED,
+            })
+        })?;
     let Some(last) = frames.last().map(|frame| frame.number) else { return Ok(moved) };
     if is_active(Mutant::ForgetJournal) {
         return Ok(last);
@@ -81,7 +86,64 @@ fn catch_up(
 }
 
 const MISSING: &str = "does not belong to it";
+const DAMAGED: &str = "is damaged before its end: claims that were acknowledged cannot be read, \
+                       and their requests would be sent once more; restore the whole folder, or \
+                       accept that and use another one";
 
 fn damaged(file: &str, name: &str, how: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, format!("store.url: {file} beside {name} {how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use redb::StorageBackend as _;
+
+    use super::*;
+    use crate::{
+        ambient::System,
+        engine::record::StoreKey,
+        store::{
+            EmbeddedOptions, EmbeddedStore,
+            embedded::{common::Common, journal::Journal, row::Row},
+        },
+    };
+
+    #[test]
+    fn a_journal_that_is_damaged_before_its_end_is_refused() {
+        let files = [Common::default(), Common::default()];
+        let mut journal = Journal::new(files.clone().map(|file| Box::new(file) as File), 0);
+        for number in 1..=3 {
+            let head = Bytes::from_static(b"a head");
+            let row = Row { until: u64::MAX, response_until: 0, head, response: None };
+            let change = (StoreKey::from_bytes([number; 32]), Some(Arc::new(row)));
+            journal.append(&row::encode(&Changes::from([change])), true).unwrap();
+        }
+        let open = || {
+            let (tables, responses) = (Common::default(), Common::default());
+            let (system, options) = (Arc::new(System), EmbeddedOptions::default());
+            EmbeddedStore::with_backends(tables, responses, files.clone(), system, options)
+        };
+        for (damaged, found) in
+            [(None, Ok(3)), (Some(0), Err(())), (Some(1), Err(())), (Some(2), Ok(2))]
+        {
+            let flip = || {
+                let mut byte = [0];
+                let Some(at) = damaged.map(|frame| frame * 4096 + 40) else { return };
+                files[0].read(at, &mut byte).unwrap();
+                files[0].write(at, &[byte[0] ^ 1]).unwrap();
+            };
+            flip();
+            match open() {
+                Ok(store) => assert_eq!(Ok(store.count().unwrap()), found, "{damaged:?}"),
+                Err(error) => {
+                    assert_eq!((Err(()), error.kind()), (found, StoreErrorKind::Corrupt));
+                    assert!(error.to_string().contains("claims that were acknowledged"), "{error}");
+                }
+            }
+            flip();
+        }
+    }
 }

@@ -1,0 +1,127 @@
+use redb::backends::InMemoryBackend;
+
+use super::*;
+
+fn files() -> [File; 2] {
+    [Box::new(InMemoryBackend::new()), Box::new(InMemoryBackend::new())]
+}
+
+fn numbers(journal: &Journal, after: u64) -> Result<Vec<u64>, Flaw> {
+    let frames = read(&journal.files, after).expect("in memory");
+    frames.map(|frames| frames.iter().map(|frame| frame.number).collect())
+}
+
+/// Damages a byte of a file.
+fn damage(journal: &Journal, file: usize, at: u64) {
+    let file = &journal.files[file];
+    let mut byte = [0];
+    file.read(at, &mut byte).expect("in memory");
+    file.write(at, &[byte[0] ^ 1]).expect("in memory");
+}
+
+/// Where something in the frame of that number lies in its file, the frames before having
+/// two pages each.
+fn within(frame: u64, at: usize) -> u64 {
+    frame * 2 * ALIGN as u64 + at as u64
+}
+
+/// Three frames, three in the other file, and one over the first.
+fn turned() -> Journal {
+    let mut journal = Journal::new(files(), 0);
+    for frame in 1..=7 {
+        journal.append(&vec![frame; 3000], true).expect("in memory");
+        if frame == 3 || frame == 6 {
+            journal.turn_over();
+        }
+    }
+    journal
+}
+
+#[test]
+fn frames_are_read_in_order_and_old_ones_are_not() {
+    let journal = turned();
+    assert_eq!(numbers(&journal, 3), Ok(vec![4, 5, 6, 7]));
+    assert_eq!(numbers(&journal, 6), Ok(vec![7]));
+    assert_eq!(numbers(&journal, 9), Ok(vec![]));
+}
+
+#[test]
+fn a_torn_frame_is_not_read() {
+    for torn in [0, 5, HEAD, 2999] {
+        let journal = turned();
+        damage(&journal, 0, torn as u64);
+        assert_eq!(numbers(&journal, 3), Ok(vec![4, 5, 6]), "byte {torn}");
+    }
+}
+
+#[test]
+fn frames_that_are_missing_are_noticed() {
+    assert_eq!(numbers(&turned(), 2), Err(Flaw::Missing));
+    let new = Journal::new(files(), 0);
+    assert_eq!((numbers(&new, 0), numbers(&new, 1)), (Ok(vec![]), Err(Flaw::Missing)));
+}
+
+/// Six frames over what is left of three.
+fn long() -> Journal {
+    let mut journal = Journal::new(files(), 0);
+    for frame in 1..=12 {
+        journal.append(&vec![frame; 5000], true).expect("in memory");
+        if frame == 3 || frame == 6 {
+            journal.turn_over();
+        }
+    }
+    journal
+}
+
+#[test]
+fn a_damaged_frame_that_others_follow_is_noticed() {
+    for damaged in 0..6 {
+        for at in [0, 5, HEAD, ALIGN, HEAD + 4999] {
+            let journal = long();
+            damage(&journal, 0, within(damaged, at));
+            let expected = match damaged {
+                // It need not have been acknowledged.
+                5 => Ok((7..=11).collect()),
+                _ => Err(Flaw::Damaged),
+            };
+            assert_eq!(numbers(&journal, 6), expected, "frame {damaged}, byte {at}");
+            // As soon as all of it is in the tables, nobody needs it.
+            assert_eq!(numbers(&journal, 12), Ok(vec![]));
+        }
+    }
+}
+
+#[test]
+fn several_damaged_frames_are_noticed() {
+    let journal = long();
+    (1..5).for_each(|frame| damage(&journal, 0, within(frame, 0)));
+    assert_eq!(numbers(&journal, 6), Err(Flaw::Damaged));
+}
+
+#[test]
+fn a_frame_that_never_reached_the_disk_is_noticed() {
+    let (journal, mut before) = (long(), Journal::new(files(), 0));
+    before.append(&[1; 5000], true).expect("in memory");
+    let mut stale = [0; 2 * ALIGN];
+    before.files[0].read(0, &mut stale).expect("in memory");
+    journal.files[0].write(0, &stale).expect("in memory");
+    assert_eq!(numbers(&journal, 6), Err(Flaw::Damaged));
+}
+
+/// A process that was started again takes the number of a torn frame once more, at another
+/// place.
+#[test]
+fn a_number_that_is_taken_again_is_no_damage() {
+    for more in 1..8 {
+        let mut journal = turned();
+        journal.append(&[8; 9000], true).expect("in memory");
+        damage(&journal, 0, (ALIGN + HEAD) as u64);
+        assert_eq!(numbers(&journal, 6), Ok(vec![7]));
+        let mut journal = Journal::new(journal.files, 7);
+        for frame in 0..more {
+            journal.append(&[frame; 3000], true).expect("in memory");
+        }
+        let expected = (8..8 + u64::from(more)).collect();
+        assert_eq!(numbers(&journal, 7), Ok(expected), "{more} more");
+    }
+}
