@@ -121,11 +121,13 @@ pub enum Mutant {
     StopAtDamage,
     /// Damage inside the embedded store's journal is taken for a torn end.
     TakeDamageForTorn,
+    /// A first start makes the embedded store's tables under their own name.
+    CreateInPlace,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -183,6 +185,7 @@ impl Mutant {
         Self::InsistOnMarker,
         Self::StopAtDamage,
         Self::TakeDamageForTorn,
+        Self::CreateInPlace,
     ];
 }
 

@@ -302,3 +302,39 @@ async fn every_acknowledged_claim_survives_a_power_cut() {
     );
     assert!(cuts >= 4 * 2 * ROUNDS, "{cuts} cuts");
 }
+
+/// What a first start does when its tables have their name, up to its first claims. What it does
+/// before is looked at beside the code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_survives_a_power_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap());
+    let tables = std::fs::read(folder.path().join("records.redb")).unwrap();
+    let before: Content = [tables, vec![], vec![], vec![]];
+    let (seed, mut cuts) = (seed(), 0);
+    for sync in 1.. {
+        let mut is_over = true;
+        for attempt in 0..4 {
+            let seed = seed.wrapping_add(sync * 4 + attempt);
+            let disk = Disk::new(before.clone());
+            disk.cut_at(usize::try_from(sync).unwrap(), seed);
+            let mut acknowledged = Acknowledged::new();
+            if let Ok(store) = open(&disk) {
+                let _ = work(&store, 2, &mut acknowledged).await;
+            }
+            if disk.powered().is_err() {
+                (is_over, cuts) = (false, cuts + 1);
+            }
+            let after = Disk::new(disk.forced());
+            let store = open(&after).unwrap_or_else(|error| panic!("sync {sync}, {seed}: {error}"));
+            for (key, _) in &acknowledged {
+                assert!(store.get(key).await.unwrap().is_some(), "sync {sync}, {seed}: {key}");
+            }
+            work(&store, 1, &mut acknowledged).await.unwrap();
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(cuts >= 4 * 6, "{cuts} cuts");
+}

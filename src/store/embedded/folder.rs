@@ -64,7 +64,8 @@ pub(super) fn tables(file: &Path) -> Result<Paced<FileBackend>, DatabaseError> {
     Ok(Paced::new(FileBackend::new(file)?))
 }
 
-fn open(file: &Path) -> io::Result<fs::File> {
+/// Opens a file, and creates it if need be.
+pub(super) fn open(file: &Path) -> io::Result<fs::File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)
 }
 

@@ -1,7 +1,7 @@
 //! Records in files of this machine: durable, for one process.
 //!
-//! A data folder holds a redb database, the tables, a file of responses, and two files of a
-//! journal.
+//! A data folder holds a redb database, the tables, a file of responses, two files of a
+//! journal, and one whose lock is taken in the [first] start.
 //!
 //! 1. One thread, the [committer], decides all writes, makes one [frame](journal) of
 //!    what has queued up, and answers when the frame was forced to the disk: one
@@ -24,7 +24,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use redb::{Database, StorageBackend};
+use redb::{Database, StorageBackend, backends::FileBackend};
 use tokio::sync::oneshot;
 
 use self::{
@@ -44,6 +44,7 @@ mod committer;
 #[cfg(test)]
 mod common;
 mod filter;
+mod first;
 mod folder;
 mod index;
 mod job;
@@ -113,6 +114,7 @@ impl EmbeddedStore {
         let path = folder.as_ref();
         let what = |what| format!("store.url: {what} the data folder {}", path.display());
         folder::create(path).map_err(|error| unavailable(&what("cannot create"), error))?;
+        first::begin(path, FileBackend::new)?;
         let file = path.join(FILE);
         let tables = folder::tables(&file).map_err(|error| not_opened(&file, error))?;
         let database = Database::builder()
@@ -132,6 +134,9 @@ impl EmbeddedStore {
 
     /// A store over any storage that redb can use, for instance one of a test that
     /// cuts the power: for the tables, the responses, and the two files of the journal. Blocks.
+    ///
+    /// Tables that are new are made in place: one that is interrupted while it makes them is not
+    /// opened again.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -1,0 +1,100 @@
+//! The first start in a data folder.
+//!
+//! 1. The tables get their name when they are whole: they are made under another one, forced
+//!    to the disk and renamed. An interruption leaves a folder without tables, and the next
+//!    start begins anew.
+//! 2. One process at a time does so: it holds the lock of a file that nobody removes, and
+//!    under the lock it looks once more whether the tables are there. So what lies under the
+//!    other name belongs to nobody, and no tables are ever replaced.
+//! 3. Where the tables are there the lock is not asked for: they have one of their own.
+//!
+//! The journal and the responses may be cut short in their first start: nothing is in them
+//! before all of it is there, and their next opening makes up for what is missing.
+
+use std::{
+    fs::{self, OpenOptions, TryLockError},
+    io,
+    path::Path,
+};
+
+use redb::{Database, DatabaseError, StorageBackend};
+
+use super::{
+    FILE,
+    folder::{self, not_opened},
+    tables::{self, unavailable},
+};
+use crate::{
+    mutants::{Mutant, is_active},
+    store::StoreError,
+};
+
+/// The tables before they are whole.
+const NEW: &str = "records.redb.new";
+
+/// The file whose lock is that of the folder.
+const LOCK: &str = "lock";
+
+/// Makes the tables of a folder that has none, in a file that `backend` writes.
+pub(super) fn begin<B: StorageBackend>(
+    folder: &Path,
+    backend: impl FnOnce(fs::File) -> Result<B, DatabaseError>,
+) -> Result<(), StoreError> {
+    let name = folder.display();
+    let unwritten = |error: io::Error| {
+        unavailable(&format!("store.url: cannot write the data folder {name}"), error)
+    };
+    let file = folder.join(FILE);
+    if are_there(&file).map_err(unwritten)? {
+        return Ok(());
+    }
+    let lock = folder::open(&folder.join(LOCK)).map_err(unwritten)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(not_opened(&file, DatabaseError::DatabaseAlreadyOpen));
+        }
+        // The tables could not be locked here either.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(error)) => return Err(unwritten(error)),
+    }
+    if are_there(&file).map_err(unwritten)? {
+        return Ok(());
+    }
+    let new = folder.join(if is_active(Mutant::CreateInPlace) { FILE } else { NEW });
+    remove(&new).map_err(unwritten)?;
+    let made = OpenOptions::new().read(true).write(true).create_new(true).open(&new);
+    let made = made.map_err(unwritten)?;
+    let tables = made.try_clone().map_err(unwritten)?;
+    let unmade = |error| not_opened(&new, error);
+    let database = backend(tables).map_err(unmade)?;
+    let database = Database::builder().create_with_backend(database).map_err(unmade)?;
+    tables::prepare(&database).map_err(|error| {
+        unavailable(&format!("store.url: cannot prepare {}", new.display()), error)
+    })?;
+    drop(database);
+    made.sync_all().map_err(unwritten)?;
+    drop(made);
+    fs::rename(&new, &file).map_err(unwritten)?;
+    folder::sync(folder).map_err(unwritten)
+}
+
+/// A file without a byte is what an interruption may leave of a name.
+fn are_there(tables: &Path) -> io::Result<bool> {
+    match fs::metadata(tables) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "first_tests.rs"]
+mod tests;
