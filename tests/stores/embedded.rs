@@ -296,6 +296,44 @@ async fn a_damaged_response_that_is_over_stops_nothing() {
     }
 }
 
+#[tokio::test]
+async fn what_cannot_be_read_is_an_error_to_nobody_else() {
+    let disk = Disk::default();
+    let gate = disk.gate();
+    let store = on(&disk);
+    let (there, fence) = (key(), owner());
+    // Two keys that share half of their hash have one place in the tables.
+    let mut twin = *there.as_bytes();
+    twin[31] ^= 1;
+    let twin = StoreKey::from_bytes(twin);
+    store.claim(&there, &pending(fence), KEEP).await.unwrap();
+    eventually("the tables have it", async || store.get(&twin).await.is_err()).await;
+    gate.close();
+    let claims = |count| {
+        let claim = async || store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+        futures::future::join_all((0..count).map(move |_| claim()))
+    };
+    let record = done(fence.next());
+    let all = async {
+        tokio::join!(
+            claims(4),
+            store.swap(&twin, fence, &record, KEEP),
+            store.remove(&twin, fence),
+            claims(4),
+            store.swap(&there, fence, &record, KEEP),
+        )
+    };
+    let mut all = std::pin::pin!(all);
+    assert!(futures::poll!(&mut all).is_pending(), "they wait for the disk together");
+    gate.open();
+    let (_, swapped, removed, _, own) = all.await;
+    for error in [swapped.unwrap_err(), removed.unwrap_err()] {
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.to_string().contains("cannot read"), "{error}");
+    }
+    assert_eq!(own.unwrap(), Write::Applied);
+}
+
 const CRASH_FOLDER: &str = "ONCEGATE_TEST_CRASH_FOLDER";
 const ACKNOWLEDGED: &str = "acknowledged ";
 

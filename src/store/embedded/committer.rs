@@ -4,9 +4,10 @@
 //!    [`BATCH`] operations; nobody waits for a batch to fill.
 //! 2. An operation is answered when its frame has been forced to the disk.
 //! 3. A batch that changes nothing writes nothing: what it read lasts already.
-//! 4. When a write fails, nobody knows whether it lasts. Everything after it is
+//! 4. What cannot be read is an error to whoever asked for it, and nobody else.
+//! 5. When a write fails, nobody knows whether it lasts. Everything after it is
 //!    refused until the files have been opened anew.
-//! 5. From time to time what has gathered is handed to the [mover](super::mover), and
+//! 6. From time to time what has gathered is handed to the [mover](super::mover), and
 //!    the journal goes on in its other file. One such move is under way at a time; when
 //!    the mover falls behind, batches are delayed, a little at first.
 
@@ -124,40 +125,29 @@ impl Committer {
 
     /// Does a batch and answers it.
     fn work(&mut self, jobs: Vec<Job>) {
-        let mut done = Vec::with_capacity(jobs.len());
-        let mut waiting = jobs.into_iter();
-        let result = self.shared.check().and_then(|()| self.commit(&mut waiting, &mut done));
-        match result {
+        if let Err(error) = self.shared.check() {
+            return jobs.into_iter().for_each(|job| job.refuse(error.repeated()));
+        }
+        let now = self.shared.ambient.now();
+        let mut batch = Batch { shared: &self.shared, now, changes: Changes::new() };
+        let done: Vec<Done> = jobs.into_iter().map(|job| job.run(&mut batch)).collect();
+        let changes = batch.changes;
+        match self.commit(changes, now) {
             Ok(()) => done.into_iter().for_each(Done::answer),
-            Err(error) => {
-                done.into_iter().for_each(|done| done.refuse(error.repeated()));
-                waiting.for_each(|job| job.refuse(error.repeated()));
-            }
+            Err(error) => done.into_iter().for_each(|done| done.refuse(error.repeated())),
         }
     }
 
-    fn commit(
-        &mut self,
-        jobs: &mut impl Iterator<Item = Job>,
-        done: &mut Vec<Done>,
-    ) -> Result<(), StoreError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "the embedded store could not write");
-            unavailable("the embedded store could not write", error)
-        };
-        let now = self.shared.ambient.now();
-        let mut batch = Batch { shared: &self.shared, now, changes: Changes::new() };
-        for job in jobs {
-            job.run(&mut batch, done).map_err(|error| failed(&error))?;
-        }
-        let changes = batch.changes;
+    /// Makes what a batch has decided at `now` last.
+    fn commit(&mut self, changes: Changes, now: Timestamp) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
         let force = !is_active(Mutant::AcknowledgeUnsynced);
         let written = self.journal.append(&row::encode(&changes), force).map_err(|error| {
+            tracing::error!(%error, "the embedded store could not write");
             self.shared.failed.store(true, Relaxed);
-            failed(&error)
+            unavailable("the embedded store could not write", error)
         })?;
         self.shared.commits.fetch_add(1, Relaxed);
         self.since.get_or_insert(now);

@@ -6,7 +6,7 @@ use super::{
     committer::Batch,
     recent::Found,
     row::{Decoded, Row},
-    tables::Broken,
+    unreadable,
 };
 use crate::{
     engine::{
@@ -67,43 +67,19 @@ impl Job {
         }
     }
 
-    /// Does the operation.
-    ///
-    /// When the tables are broken the caller's reply is dropped with the job, which he
-    /// reads as an error.
-    pub(super) fn run(self, batch: &mut Batch<'_>, done: &mut Vec<Done>) -> Result<(), Broken> {
-        let now = batch.now;
+    /// Does the operation. One that meets what cannot be read changes nothing and is an error
+    /// to its own caller, whatever else is in the batch.
+    pub(super) fn run(self, batch: &mut Batch<'_>) -> Done {
         match self {
             Self::Claim { key, fence, new, keep, found, reply } => {
-                let row = batch.row(&key, &found)?;
-                let held = row.map_or(Ok(None), |row| row.record(now));
-                if held == Ok(None) {
-                    batch.put(key, Some(Row::new(new, keep, now)));
-                }
-                done.push(Done::Claim(reply, claimed(held, fence)));
+                Done::Claim(reply, claim(batch, key, fence, (new, keep), &found))
             }
             Self::Swap { key, expect, fence, new, keep, reply } => {
-                let held = batch.bare(&key)?.map_or(Ok(None), |row| row.fence(now));
-                let admits = |held| expect.admits(held) || fence.admits(held);
-                let result = held.map(|held| held.is_some_and(admits));
-                if result == Ok(true) {
-                    batch.put(key, Some(Row::new(new, keep, now)));
-                }
-                done.push(Done::Write(reply, written(result)));
+                Done::Write(reply, swap(batch, key, (expect, fence), (new, keep)))
             }
-            Self::Remove { key, expect, reply } => {
-                let row = batch.bare(&key)?;
-                let there = row.is_some();
-                let held = row.map_or(Ok(None), |row| row.fence(now));
-                let result = held.map(|held| held.is_none_or(|held| expect.admits(held)));
-                if there && result == Ok(true) {
-                    batch.put(key, None);
-                }
-                done.push(Done::Write(reply, written(result)));
-            }
-            Self::Ping { reply } => done.push(Done::Ping(reply)),
+            Self::Remove { key, expect, reply } => Done::Write(reply, remove(batch, key, expect)),
+            Self::Ping { reply } => Done::Ping(reply),
         }
-        Ok(())
     }
 
     pub(super) fn refuse(self, error: StoreError) {
@@ -134,14 +110,55 @@ impl Done {
     }
 }
 
+type New = (Encoded, Keep);
+
+fn claim(
+    batch: &mut Batch<'_>,
+    key: StoreKey,
+    fence: Fence,
+    (new, keep): New,
+    found: &Found,
+) -> Result<Claimed, StoreError> {
+    let now = batch.now;
+    let row = batch.row(&key, found).map_err(unreadable)?;
+    let held = row.map_or(Ok(None), |row| row.record(now));
+    if held == Ok(None) {
+        batch.put(key, Some(Row::new(new, keep, now)));
+    }
+    claimed(held, fence)
+}
+
+fn swap(
+    batch: &mut Batch<'_>,
+    key: StoreKey,
+    (expect, fence): (Fence, Fence),
+    (new, keep): New,
+) -> Result<Write, StoreError> {
+    let now = batch.now;
+    let row = batch.bare(&key).map_err(unreadable)?;
+    let held = row.map_or(Ok(None), |row| row.fence(now))?;
+    if held.is_some_and(|held| expect.admits(held) || fence.admits(held)) {
+        batch.put(key, Some(Row::new(new, keep, now)));
+        Ok(Write::Applied)
+    } else {
+        Ok(Write::Fenced)
+    }
+}
+
+fn remove(batch: &mut Batch<'_>, key: StoreKey, expect: Fence) -> Result<Write, StoreError> {
+    let Some(row) = batch.bare(&key).map_err(unreadable)? else { return Ok(Write::Applied) };
+    if row.fence(batch.now)?.is_none_or(|held| expect.admits(held)) {
+        batch.put(key, None);
+        Ok(Write::Applied)
+    } else {
+        Ok(Write::Fenced)
+    }
+}
+
 /// What a claim by `fence` gets where `held` is found.
 pub(super) fn claimed(held: Decoded<Option<Record>>, fence: Fence) -> Result<Claimed, StoreError> {
     Ok(match held? {
         Some(held) if held.fence().token != fence.token => Claimed::Held(held),
         Some(_) | None => Claimed::Mine,
     })
-}
-
-fn written(admitted: Decoded<bool>) -> Result<Write, StoreError> {
-    Ok(if admitted? { Write::Applied } else { Write::Fenced })
 }
