@@ -91,7 +91,13 @@ impl Committer {
     /// Works until the last sender is gone and the queue is empty, and moves what is left.
     pub(super) fn run(mut self) {
         loop {
-            match self.jobs.recv_timeout(QUIET) {
+            // With nothing to move there is nothing to do before the next job.
+            let waits = self.since.is_some() && !self.shared.failed.load(Relaxed);
+            let next = match waits {
+                true => self.jobs.recv_timeout(QUIET),
+                false => self.jobs.recv().map_err(Into::into),
+            };
+            match next {
                 Ok(first) => {
                     let batch = self.gather(first);
                     self.work(batch);
