@@ -93,6 +93,29 @@ impl Counter {
 }
 
 #[tokio::test]
+async fn of_a_response_with_thousands_of_headers_the_status_is_recorded() {
+    let counter = Counter::default();
+    let with_headers = tower::ServiceBuilder::new()
+        .layer(IdempotencyLayer::new(gate(), Policy::default()))
+        .map_response(|mut response: Response<Full<Bytes>>| {
+            for _ in 0..5000 {
+                response.headers_mut().append("link", http::HeaderValue::from_static("<1>"));
+            }
+            response
+        })
+        .service(counter.service());
+    let first = with_headers.clone().oneshot(request("k", "1")).await.unwrap();
+    assert_eq!(first.headers().get_all("link").iter().count(), 5000);
+    let status = first.headers()["cache-status"].to_str().unwrap();
+    assert!(status.contains("stored=?0"), "{status}");
+    assert_eq!(text(first).await, "1 k");
+    let again = with_headers.oneshot(request("k", "1")).await.unwrap();
+    assert_eq!(again.status(), StatusCode::CONFLICT);
+    assert!(text(again).await.contains("response-not-stored"));
+    assert_eq!(counter.calls(), 1);
+}
+
+#[tokio::test]
 async fn the_example_pays_once_for_a_real_client() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

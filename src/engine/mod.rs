@@ -27,6 +27,8 @@ pub mod decision;
 mod encode;
 pub mod facet;
 mod fence;
+#[cfg(feature = "codec")]
+mod field;
 pub mod fingerprint;
 pub mod hop;
 pub mod key;

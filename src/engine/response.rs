@@ -19,7 +19,13 @@ use http::{
 use super::{
     hop::{remove_in_order, strip_hop_by_hop},
     message::{self, Fields, Reader, Sink, Value},
+    record::Recorded,
 };
+
+/// The most fields, trailers included, of a response that is recorded whole: hundreds of times as
+/// many as any has. A map of headers has room for 24,576, but only for a quarter of that if
+/// somebody chooses their names so that they collide.
+const MOST_FIELDS: usize = 4096;
 
 /// A response without the connection that it came over.
 ///
@@ -87,8 +93,7 @@ impl StoredResponse {
     /// Its parts; the headers in a map with room for so many `more`.
     #[must_use]
     pub fn unpack(&self, more: usize) -> Unpacked {
-        let (unpacked, _) = read(&self.message, more).expect("it was read once, or written here");
-        unpacked
+        unpack(&self.message, more).expect("it was looked through, or written here")
     }
 
     /// The message.
@@ -108,16 +113,46 @@ impl fmt::Debug for StoredResponse {
     }
 }
 
-/// Reads a message that a store has kept; the error is what is damaged.
-#[cfg(feature = "codec")]
-pub(super) fn recorded(message: Bytes) -> Result<super::record::Recorded, &'static str> {
-    use super::record::Recorded;
+impl Recorded {
+    /// A copy of a response as [`StoredResponse::copy_of`] makes it, or only its status if it
+    /// has more fields than are recorded.
+    pub(crate) fn copy_of(head: &mut Parts, body: &[u8], trailers: Option<&mut HeaderMap>) -> Self {
+        let fields = head.headers.len() + trailers.as_ref().map_or(0, |trailers| trailers.len());
+        let stored = StoredResponse::copy_of(head, body, trailers);
+        if fields > MOST_FIELDS { Self::StatusOnly(stored.status) } else { Self::Whole(stored) }
+    }
+}
 
-    let (Unpacked { status, .. }, is_whole) = read(&message, 0)?;
-    Ok(if is_whole {
-        Recorded::Whole(StoredResponse { status, message })
-    } else {
-        Recorded::StatusOnly(status)
+/// Takes a message that a store has kept, if it can be unpacked; the error is what is damaged.
+#[cfg(feature = "codec")]
+pub(super) fn recorded(message: Bytes) -> Result<Recorded, &'static str> {
+    use super::field;
+
+    let (mut status, mut is_whole, mut fields) = (0, true, 0);
+    for field in Reader(&message) {
+        match field? {
+            (1, Value::Number(number)) => status = number,
+            (2, Value::Number(number)) => is_whole = number == 0,
+            (3 | 6, Value::Bytes(field)) => {
+                let (name, value) = parts(field)?;
+                if !field::is_name(name) || !field::is_value(value) {
+                    return Err("header");
+                }
+                fields += 1;
+            }
+            (4, Value::Bytes(_)) | (5, Value::Number(_)) => {}
+            (1..=6, _) => return Err("message"),
+            // Later versions may add fields that can be passed over.
+            _ => {}
+        }
+    }
+    if fields > MOST_FIELDS {
+        return Err("too many headers");
+    }
+    let status = status_of(status)?;
+    Ok(match is_whole {
+        true => Recorded::Whole(StoredResponse { status, message }),
+        false => Recorded::StatusOnly(status),
     })
 }
 
@@ -143,34 +178,37 @@ impl Fields for Whole<'_> {
     }
 }
 
-/// The parts of a message, and whether it has more than a status.
-fn read(message: &Bytes, more: usize) -> Result<(Unpacked, bool), &'static str> {
+/// The parts of a message, its headers in a map with room for so many `more`.
+fn unpack(message: &Bytes, more: usize) -> Result<Unpacked, &'static str> {
     let is_header = |field: &Result<_, &str>| matches!(field, Ok((3, _)));
-    let headers = Reader(message).filter(is_header).count();
-    let (mut status, mut is_whole, mut has_trailers) = (0, true, false);
-    let (mut headers, mut trailers) = (HeaderMap::with_capacity(headers + more), HeaderMap::new());
-    let mut body = Bytes::new();
+    let room = Reader(message).filter(is_header).count().saturating_add(more);
+    let (mut status, mut has_trailers, mut body) = (0, false, Bytes::new());
+    // What is to be added later has room made for it then.
+    let mut headers = HeaderMap::try_with_capacity(room).unwrap_or_default();
+    let mut trailers = HeaderMap::new();
     for field in Reader(message) {
         match field? {
             (1, Value::Number(number)) => status = number,
-            (2, Value::Number(number)) => is_whole = number == 0,
             (3, Value::Bytes(header)) => append(&mut headers, message, header)?,
             (4, Value::Bytes(bytes)) => body = message.slice_ref(bytes),
             (5, Value::Number(number)) => has_trailers = number != 0,
             (6, Value::Bytes(trailer)) => append(&mut trailers, message, trailer)?,
+            (2, Value::Number(_)) => {}
             (1..=6, _) => return Err("message"),
-            // Later versions may add fields that can be passed over.
             _ => {}
         }
     }
-    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.ok_or("status")?;
-    let trailers = has_trailers.then_some(trailers);
-    Ok((Unpacked { status, headers, body, trailers }, is_whole))
+    let (status, trailers) = (status_of(status)?, has_trailers.then_some(trailers));
+    Ok(Unpacked { status, headers, body, trailers })
 }
 
-/// Appends a header that lies in a message.
-fn append(map: &mut HeaderMap, message: &Bytes, header: &[u8]) -> Result<(), &'static str> {
+fn status_of(number: u64) -> Result<StatusCode, &'static str> {
+    let status = u16::try_from(number).ok().and_then(|status| StatusCode::from_u16(status).ok());
+    status.ok_or("status")
+}
+
+/// The name and the value of a header.
+fn parts(header: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let (mut name, mut value) = (&[][..], &[][..]);
     for field in Reader(header) {
         match field? {
@@ -180,6 +218,12 @@ fn append(map: &mut HeaderMap, message: &Bytes, header: &[u8]) -> Result<(), &'s
             _ => {}
         }
     }
+    Ok((name, value))
+}
+
+/// Appends a header that lies in a message.
+fn append(map: &mut HeaderMap, message: &Bytes, header: &[u8]) -> Result<(), &'static str> {
+    let (name, value) = parts(header)?;
     let name = HeaderName::from_bytes(name).map_err(|_| "header")?;
     let value = HeaderValue::from_maybe_shared(message.slice_ref(value)).map_err(|_| "header")?;
     map.try_append(name, value).map_err(|_| "too many headers")?;

@@ -187,7 +187,10 @@ where
 {
     let (mut head, body) = inner.oneshot(request).await.map_err(Into::into)?.into_parts();
     let body = Limited::new(body, limit).collect().await?;
-    let trailers = body.trailers().cloned();
+    let mut trailers = body.trailers().cloned();
     head.headers.insert(RECONCILED, HeaderValue::from_static("true"));
-    Ok(StoredResponse::new(head, body.to_bytes(), trailers))
+    match Recorded::copy_of(&mut head, &body.to_bytes(), trailers.as_mut()) {
+        Recorded::Whole(answer) => Ok(answer),
+        Recorded::StatusOnly(_) => Err("the answer has too many headers".into()),
+    }
 }

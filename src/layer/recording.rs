@@ -3,7 +3,7 @@
 //! | response | recorded | first byte to the client |
 //! |---|---|---|
 //! | fits | whole | after it was recorded |
-//! | longer than the policy records | its status | after that was recorded |
+//! | longer than the policy records, or thousands of headers | its status | after that was recorded |
 //! | event stream, NDJSON, gRPC | whole, with its trailers | as it arrives; its end after it was recorded |
 
 use std::time::Duration;
@@ -24,12 +24,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    engine::{
-        hop::strip_hop_by_hop,
-        outcome::Evidence,
-        problem::Fault,
-        record::{Recorded, StoredResponse},
-    },
+    engine::{hop::strip_hop_by_hop, outcome::Evidence, problem::Fault, record::Recorded},
     mutants::{Mutant, is_active},
 };
 
@@ -60,15 +55,17 @@ pub(super) async fn record<S, R>(
     match claim.hold(reader.read(), Duration::MAX).await {
         End::Done(Read::Whole) => {
             let (body, mut trailers) = (reader.gathered.into_bytes(), reader.trailers);
-            let stored = StoredResponse::copy_of(&mut head, &body, trailers.as_mut());
-            let ending = Ending::Done(Recorded::Whole(stored));
+            let recorded = Recorded::copy_of(&mut head, &body, trailers.as_mut());
+            let is_whole = matches!(recorded, Recorded::Whole(_));
+            let ending = Ending::Done(recorded);
             if is_active(Mutant::AnswerBeforeRecording) {
                 reply.answer(voice.first(head, body, trailers, Stored::Yes));
                 Box::pin(claim.settle(ending)).await;
                 return;
             }
             let settled = claim.settle(ending).await;
-            reply.answer(voice.first(head, body, trailers, was_stored(&settled)));
+            let stored = if is_whole { was_stored(&settled) } else { Stored::TooLarge };
+            reply.answer(voice.first(head, body, trailers, stored));
         }
         End::Done(Read::TooLong(last)) => {
             Box::pin(claim.settle(Ending::Done(Recorded::StatusOnly(head.status)))).await;
@@ -205,13 +202,12 @@ where
         match end {
             End::Done(None) => {
                 let trailers = self.trailers.take();
-                let (head, ()) = recorded_head.into_parts();
-                let status = head.status;
+                let (mut head, ()) = recorded_head.into_parts();
                 let body = self.gathered.into_bytes();
                 let recorded = if too_long {
-                    Recorded::StatusOnly(status)
+                    Recorded::StatusOnly(head.status)
                 } else {
-                    Recorded::Whole(StoredResponse::new(head, body, trailers.clone()))
+                    Recorded::copy_of(&mut head, &body, trailers.clone().as_mut())
                 };
                 claim.settle(Ending::Done(recorded)).await;
                 if let Some(trailers) = trailers {
