@@ -209,6 +209,20 @@ async fn a_folder_that_has_lost_its_journal_is_refused() {
 }
 
 #[tokio::test]
+async fn a_folder_that_has_lost_its_tables_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+    drop(store);
+    fs::remove_file(folder.path().join("records.redb")).unwrap();
+    for _ in 0..2 {
+        let error = EmbeddedStore::open(folder.path(), Arc::new(System)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("is missing"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_folder_that_has_lost_its_responses_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (key, fence) = (key(), owner());

@@ -6,7 +6,9 @@
 //! 2. One process at a time does so: it holds the lock of a file that nobody removes, and
 //!    under the lock it looks once more whether the tables are there. So what lies under the
 //!    other name belongs to nobody, and no tables are ever replaced.
-//! 3. Where the tables are there the lock is not asked for: they have one of their own.
+//! 3. Nothing else is in the folder before: where a journal or responses are and no tables, these
+//!    were lost, and nothing is begun over what is left.
+//! 4. Where the tables are there the lock is not asked for: they have one of their own.
 //!
 //! The journal and the responses may be cut short in their first start: nothing is in them
 //! before all of it is there, and their next opening makes up for what is missing.
@@ -20,13 +22,13 @@ use std::{
 use redb::{Database, DatabaseError, StorageBackend};
 
 use super::{
-    FILE,
+    FILE, JOURNAL, RESPONSES,
     folder::{self, not_opened},
     tables::{self, unavailable},
 };
 use crate::{
     mutants::{Mutant, is_active},
-    store::StoreError,
+    store::{StoreError, StoreErrorKind},
 };
 
 /// The tables before they are whole.
@@ -40,12 +42,8 @@ pub(super) fn begin<B: StorageBackend>(
     folder: &Path,
     backend: impl FnOnce(fs::File) -> Result<B, DatabaseError>,
 ) -> Result<(), StoreError> {
-    let name = folder.display();
-    let unwritten = |error: io::Error| {
-        unavailable(&format!("store.url: cannot write the data folder {name}"), error)
-    };
-    let file = folder.join(FILE);
-    if are_there(&file).map_err(unwritten)? {
+    let (file, unwritten) = (folder.join(FILE), unwritten(folder));
+    if is_there(&file).map_err(unwritten)? {
         return Ok(());
     }
     let lock = folder::open(&folder.join(LOCK)).map_err(unwritten)?;
@@ -58,41 +56,65 @@ pub(super) fn begin<B: StorageBackend>(
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(unwritten(error)),
     }
-    if are_there(&file).map_err(unwritten)? {
+    if is_there(&file).map_err(unwritten)? {
         return Ok(());
     }
+    for rest in JOURNAL.into_iter().chain([RESPONSES]) {
+        if is_there(&folder.join(rest)).map_err(unwritten)? {
+            return Err(lost(&file, rest));
+        }
+    }
     let new = folder.join(if is_active(Mutant::CreateInPlace) { FILE } else { NEW });
-    remove(&new).map_err(unwritten)?;
-    let made = OpenOptions::new().read(true).write(true).create_new(true).open(&new);
-    let made = made.map_err(unwritten)?;
-    let tables = made.try_clone().map_err(unwritten)?;
-    let unmade = |error| not_opened(&new, error);
-    let database = backend(tables).map_err(unmade)?;
-    let database = Database::builder().create_with_backend(database).map_err(unmade)?;
-    tables::prepare(&database).map_err(|error| {
-        unavailable(&format!("store.url: cannot prepare {}", new.display()), error)
-    })?;
-    drop(database);
-    made.sync_all().map_err(unwritten)?;
-    drop(made);
+    make(&new, backend, unwritten)?;
     fs::rename(&new, &file).map_err(unwritten)?;
     folder::sync(folder).map_err(unwritten)
 }
 
-/// A file without a byte is what an interruption may leave of a name.
-fn are_there(tables: &Path) -> io::Result<bool> {
-    match fs::metadata(tables) {
+/// Makes tables and forces them to the disk.
+fn make<B: StorageBackend>(
+    new: &Path,
+    backend: impl FnOnce(fs::File) -> Result<B, DatabaseError>,
+    unwritten: impl Fn(io::Error) -> StoreError + Copy,
+) -> Result<(), StoreError> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritten(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(new);
+    let file = file.map_err(unwritten)?;
+    let unmade = |error| not_opened(new, error);
+    let tables = backend(file.try_clone().map_err(unwritten)?).map_err(unmade)?;
+    let database = Database::builder().create_with_backend(tables).map_err(unmade)?;
+    tables::prepare(&database).map_err(|error| {
+        unavailable(&format!("store.url: cannot prepare {}", new.display()), error)
+    })?;
+    drop(database);
+    file.sync_all().map_err(unwritten)
+}
+
+/// Whether a file is there. One without a byte is what an interruption may leave of a name.
+fn is_there(file: &Path) -> io::Result<bool> {
+    match fs::metadata(file) {
         Ok(found) => Ok(found.len() > 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn remove(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+fn unwritten(folder: &Path) -> impl Fn(io::Error) -> StoreError + Copy {
+    move |error| {
+        let name = folder.display();
+        unavailable(&format!("store.url: cannot write the data folder {name}"), error)
     }
+}
+
+fn lost(tables: &Path, rest: &str) -> StoreError {
+    let name = tables.display();
+    let what = format!(
+        "store.url: {name} is missing from a data folder that has its {rest}; \
+         restore it, or use another folder"
+    );
+    StoreError::new(StoreErrorKind::Corrupt, what)
 }
 
 #[cfg(test)]

@@ -9,10 +9,7 @@ use std::{
 use redb::backends::{FileBackend, InMemoryBackend};
 
 use super::*;
-use crate::{
-    ambient::System,
-    store::{EmbeddedStore, StoreErrorKind},
-};
+use crate::{ambient::System, store::EmbeddedStore};
 
 /// A file that is cut off at a forced write. What was not forced by then has arrived in part.
 #[derive(Debug)]
