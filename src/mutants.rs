@@ -123,11 +123,13 @@ pub enum Mutant {
     TakeDamageForTorn,
     /// A first start makes the embedded store's tables under their own name.
     CreateInPlace,
+    /// Frames of the embedded store's journal are hashed without a secret.
+    OpenDigest,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -186,6 +188,7 @@ impl Mutant {
         Self::StopAtDamage,
         Self::TakeDamageForTorn,
         Self::CreateInPlace,
+        Self::OpenDigest,
     ];
 }
 

@@ -24,9 +24,11 @@ use redb::{Database, DatabaseError, StorageBackend};
 use super::{
     FILE, JOURNAL, RESPONSES,
     folder::{self, not_opened},
-    tables::{self, unavailable},
+    meta,
+    tables::unavailable,
 };
 use crate::{
+    ambient::Ambient,
     mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
 };
@@ -40,6 +42,7 @@ const LOCK: &str = "lock";
 /// Makes the tables of a folder that has none, in a file that `backend` writes.
 pub(super) fn begin<B: StorageBackend>(
     folder: &Path,
+    ambient: &dyn Ambient,
     backend: impl FnOnce(fs::File) -> Result<B, DatabaseError>,
 ) -> Result<(), StoreError> {
     let (file, unwritten) = (folder.join(FILE), unwritten(folder));
@@ -65,7 +68,7 @@ pub(super) fn begin<B: StorageBackend>(
         }
     }
     let new = folder.join(if is_active(Mutant::CreateInPlace) { FILE } else { NEW });
-    make(&new, backend, unwritten)?;
+    make(&new, ambient, backend, unwritten)?;
     fs::rename(&new, &file).map_err(unwritten)?;
     folder::sync(folder).map_err(unwritten)
 }
@@ -73,6 +76,7 @@ pub(super) fn begin<B: StorageBackend>(
 /// Makes tables and forces them to the disk.
 fn make<B: StorageBackend>(
     new: &Path,
+    ambient: &dyn Ambient,
     backend: impl FnOnce(fs::File) -> Result<B, DatabaseError>,
     unwritten: impl Fn(io::Error) -> StoreError + Copy,
 ) -> Result<(), StoreError> {
@@ -85,7 +89,8 @@ fn make<B: StorageBackend>(
     let unmade = |error| not_opened(new, error);
     let tables = backend(file.try_clone().map_err(unwritten)?).map_err(unmade)?;
     let database = Database::builder().create_with_backend(tables).map_err(unmade)?;
-    tables::prepare(&database).map_err(|error| {
+    // What was made just now has this format.
+    let _ = meta::prepare(&database, ambient).map_err(|error| {
         unavailable(&format!("store.url: cannot prepare {}", new.display()), error)
     })?;
     drop(database);

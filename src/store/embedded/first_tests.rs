@@ -78,7 +78,7 @@ impl StorageBackend for CutOff {
 
 /// A first start that ends at a forced write of the tables, or does not end.
 fn start(folder: &Path, left: usize, arriving: usize) -> Result<(), StoreError> {
-    begin(folder, |file| {
+    begin(folder, &System, |file| {
         Ok(CutOff {
             seen: InMemoryBackend::new(),
             file: FileBackend::new(file)?,

@@ -11,15 +11,18 @@
 //!    the tables, durably: its caller turns the journal over no earlier.
 //! 5. A frame begins at a multiple of [`ALIGN`], so no forced page is written again
 //!    in the same turn.
+//! 6. Nobody can make a frame who does not know the folder's [`Secret`]: not even one whose
+//!    response lies in the file and is what remains of a frame that was torn, or of one
+//!    from a turn before.
 //!
 //! | bytes of a frame | what |
 //! |---|---|
 //! | 4 | how many bytes of changes follow the 28 of this head; never 0 |
 //! | 8 | its number |
-//! | 16 | BLAKE3 of the number and the changes, cut short |
+//! | 16 | BLAKE3 of the number and the changes, keyed with the secret and cut short |
 //! | n | changes, see [`row`](super::row) |
 
-use std::{io, ops::RangeInclusive};
+use std::io;
 
 use bytes::{Buf, BufMut, Bytes};
 use redb::StorageBackend;
@@ -32,6 +35,9 @@ pub(super) type File = Box<dyn StorageBackend>;
 const HEAD: usize = 28;
 const ALIGN: usize = 4096;
 
+/// What the frames of one folder are hashed with.
+pub(super) type Secret = [u8; 32];
+
 /// Files grow by this much, written as zeros: to overwrite what is there costs the
 /// disk a fraction of what appending does.
 const GROWTH: usize = 1 << 20;
@@ -43,6 +49,7 @@ pub(super) struct Journal {
     turn: usize,
     offset: u64,
     last: u64,
+    secret: Secret,
 }
 
 /// What a file of the journal holds.
@@ -63,8 +70,8 @@ pub(super) enum Flaw {
 
 impl Journal {
     /// A journal whose files hold nothing that is needed any more, up to frame `last`.
-    pub(super) fn new(files: [File; 2], last: u64) -> Self {
-        Self { files, turn: 0, offset: 0, last }
+    pub(super) fn new(files: [File; 2], last: u64, secret: Secret) -> Self {
+        Self { files, turn: 0, offset: 0, last, secret }
     }
 
     /// The number of the last frame.
@@ -80,7 +87,7 @@ impl Journal {
         let mut frame = Vec::with_capacity((HEAD + changes.len()).next_multiple_of(ALIGN));
         frame.put_u32(length);
         frame.put_u64(number);
-        frame.put_slice(&digest(number, changes));
+        frame.put_slice(&digest(&self.secret, number, changes));
         frame.put_slice(changes);
         frame.resize(frame.len().next_multiple_of(ALIGN), 0);
 
@@ -106,6 +113,11 @@ impl Journal {
     }
 }
 
+/// Whether nothing was ever in these files.
+pub(super) fn are_empty(files: &[File; 2]) -> io::Result<bool> {
+    Ok(files[0].len()? == 0 && files[1].len()? == 0)
+}
+
 /// Makes new files ones that cannot be taken for missing ones: from now on neither is
 /// ever empty.
 pub(super) fn create(files: &[File; 2]) -> io::Result<()> {
@@ -120,13 +132,17 @@ pub(super) fn create(files: &[File; 2]) -> io::Result<()> {
 }
 
 /// Reads the frames after number `after`, in order.
-pub(super) fn read(files: &[File; 2], after: u64) -> io::Result<Result<Vec<Frame>, Flaw>> {
+pub(super) fn read(
+    files: &[File; 2],
+    after: u64,
+    secret: &Secret,
+) -> io::Result<Result<Vec<Frame>, Flaw>> {
     if after > 0 && (files[0].len()? == 0 || files[1].len()? == 0) {
         return Ok(Err(Flaw::Missing));
     }
     let (mut frames, mut behind) = (Vec::new(), Vec::new());
     for file in files {
-        behind.push(read_file(file, &mut frames)?);
+        behind.push(read_file(file, secret, &mut frames)?);
     }
     frames.sort_by_key(|frame| frame.number);
     frames.retain(|frame| frame.number > after);
@@ -134,21 +150,19 @@ pub(super) fn read(files: &[File; 2], after: u64) -> io::Result<Result<Vec<Frame
         return Ok(Err(Flaw::Missing));
     }
     let last = frames.last().map_or(after, |frame| frame.number);
-    let pages = (files[0].len()? + files[1].len()?) / ALIGN as u64;
-    let later = last + 1..=last.saturating_add(pages);
-    let is_damaged = behind.into_iter().any(|behind| has_any(behind, &later));
+    let is_damaged = behind.into_iter().any(|behind| has_later(&behind, last, secret));
     let is_damaged = is_damaged && !is_active(Mutant::TakeDamageForTorn);
     Ok(if is_damaged { Err(Flaw::Damaged) } else { Ok(frames) })
 }
 
 /// Reads the frames of a file's last turn, and returns what lies behind them.
-fn read_file(file: &File, frames: &mut Vec<Frame>) -> io::Result<Bytes> {
+fn read_file(file: &File, secret: &Secret, frames: &mut Vec<Frame>) -> io::Result<Bytes> {
     let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
     let mut content = vec![0; length];
     file.read(0, &mut content)?;
     let mut content = Bytes::from(content);
     let mut next_number = None;
-    while let Some((frame, behind)) = first(&content) {
+    while let Some((frame, behind)) = first(&content, secret) {
         if next_number.is_some_and(|number| frame.number != number) {
             break;
         }
@@ -159,30 +173,31 @@ fn read_file(file: &File, frames: &mut Vec<Frame>) -> io::Result<Bytes> {
     Ok(content)
 }
 
-/// Whether a whole frame with one of these numbers begins anywhere in there. Next to nothing
-/// of it has such a number where a frame could begin, so next to nothing is hashed.
-fn has_any(behind: Bytes, numbers: &RangeInclusive<u64>) -> bool {
+/// Whether a whole frame later than number `last` begins anywhere in there.
+fn has_later(behind: &Bytes, last: u64, secret: &Secret) -> bool {
     (0..behind.len()).step_by(ALIGN).map(|offset| behind.slice(offset..)).any(|content| {
+        // Next to nothing in there is later, so next to nothing is hashed.
         let number = content.get(4..12).map(|mut bytes| bytes.get_u64());
-        number.is_some_and(|number| numbers.contains(&number)) && first(&content).is_some()
+        number.is_some_and(|number| number > last) && first(&content, secret).is_some()
     })
 }
 
 /// The frame that begins here, if it is whole, and what lies behind it.
-fn first(content: &Bytes) -> Option<(Frame, Bytes)> {
+fn first(content: &Bytes, secret: &Secret) -> Option<(Frame, Bytes)> {
     let mut head = content.get(..HEAD)?;
     let length = usize::try_from(head.get_u32()).ok().filter(|length| *length > 0)?;
     let number = head.get_u64();
     let changes = content.get(HEAD..HEAD.checked_add(length)?)?;
-    if digest(number, changes) != head {
+    if digest(secret, number, changes) != head {
         return None;
     }
     let end = (HEAD + length).next_multiple_of(ALIGN).min(content.len());
     Some((Frame { number, changes: content.slice_ref(changes) }, content.slice(end..)))
 }
 
-fn digest(number: u64, changes: &[u8]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
+fn digest(secret: &Secret, number: u64, changes: &[u8]) -> [u8; 16] {
+    let secret = if is_active(Mutant::OpenDigest) { &[0; 32] } else { secret };
+    let mut hasher = blake3::Hasher::new_keyed(secret);
     hasher.update(&number.to_be_bytes()).update(changes);
     let digest: [u8; 32] = hasher.finalize().into();
     *digest.first_chunk().expect("16 of 32 bytes")

@@ -2,12 +2,14 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 
+const SECRET: Secret = [7; 32];
+
 fn files() -> [File; 2] {
     [Box::new(InMemoryBackend::new()), Box::new(InMemoryBackend::new())]
 }
 
 fn numbers(journal: &Journal, after: u64) -> Result<Vec<u64>, Flaw> {
-    let frames = read(&journal.files, after).expect("in memory");
+    let frames = read(&journal.files, after, &SECRET).expect("in memory");
     frames.map(|frames| frames.iter().map(|frame| frame.number).collect())
 }
 
@@ -27,7 +29,7 @@ fn within(frame: u64, at: usize) -> u64 {
 
 /// Three frames, three in the other file, and one over the first.
 fn turned() -> Journal {
-    let mut journal = Journal::new(files(), 0);
+    let mut journal = Journal::new(files(), 0, SECRET);
     for frame in 1..=7 {
         journal.append(&vec![frame; 3000], true).expect("in memory");
         if frame == 3 || frame == 6 {
@@ -57,13 +59,13 @@ fn a_torn_frame_is_not_read() {
 #[test]
 fn frames_that_are_missing_are_noticed() {
     assert_eq!(numbers(&turned(), 2), Err(Flaw::Missing));
-    let new = Journal::new(files(), 0);
+    let new = Journal::new(files(), 0, SECRET);
     assert_eq!((numbers(&new, 0), numbers(&new, 1)), (Ok(vec![]), Err(Flaw::Missing)));
 }
 
 /// Six frames over what is left of three.
 fn long() -> Journal {
-    let mut journal = Journal::new(files(), 0);
+    let mut journal = Journal::new(files(), 0, SECRET);
     for frame in 1..=12 {
         journal.append(&vec![frame; 5000], true).expect("in memory");
         if frame == 3 || frame == 6 {
@@ -100,7 +102,7 @@ fn several_damaged_frames_are_noticed() {
 
 #[test]
 fn a_frame_that_never_reached_the_disk_is_noticed() {
-    let (journal, mut before) = (long(), Journal::new(files(), 0));
+    let (journal, mut before) = (long(), Journal::new(files(), 0, SECRET));
     before.append(&[1; 5000], true).expect("in memory");
     let mut stale = [0; 2 * ALIGN];
     before.files[0].read(0, &mut stale).expect("in memory");
@@ -117,11 +119,35 @@ fn a_number_that_is_taken_again_is_no_damage() {
         journal.append(&[8; 9000], true).expect("in memory");
         damage(&journal, 0, (ALIGN + HEAD) as u64);
         assert_eq!(numbers(&journal, 6), Ok(vec![7]));
-        let mut journal = Journal::new(journal.files, 7);
+        let mut journal = Journal::new(journal.files, 7, SECRET);
         for frame in 0..more {
             journal.append(&[frame; 3000], true).expect("in memory");
         }
         let expected = (8..8 + u64::from(more)).collect();
         assert_eq!(numbers(&journal, 7), Ok(expected), "{more} more");
+    }
+}
+
+/// A response can hold what reads like a frame, at the beginning of a page.
+#[test]
+fn a_frame_that_somebody_else_has_made_is_none() {
+    for secret in [[0; 32], [8; 32]] {
+        for number in [1, 2, 3, 1000] {
+            let mut theirs = Journal::new(files(), number - 1, secret);
+            theirs.append(&[1; 100], true).expect("in memory");
+            let mut forged = vec![1; 3 * ALIGN];
+            theirs.files[0].read(0, &mut forged[ALIGN - HEAD..][..ALIGN]).expect("in memory");
+            // It was torn, or it was written over: what is left begins with the second page.
+            let mut journal = Journal::new(files(), 0, SECRET);
+            journal.append(&[1; 10], true).expect("in memory");
+            journal.turn_over();
+            journal.append(&forged, true).expect("in memory");
+            damage(&journal, 1, 0);
+            assert_eq!(numbers(&journal, 0), Ok(vec![1]), "{number}");
+            let mut journal = Journal::new(journal.files, 1, SECRET);
+            journal.turn_over();
+            journal.append(&[1; 10], true).expect("in memory");
+            assert_eq!(numbers(&journal, 1), Ok(vec![2]), "{number}");
+        }
     }
 }

@@ -49,6 +49,7 @@ mod folder;
 mod index;
 mod job;
 mod journal;
+mod meta;
 mod mover;
 mod opening;
 mod operations;
@@ -114,7 +115,7 @@ impl EmbeddedStore {
         let path = folder.as_ref();
         let what = |what| format!("store.url: {what} the data folder {}", path.display());
         folder::create(path).map_err(|error| unavailable(&what("cannot create"), error))?;
-        first::begin(path, FileBackend::new)?;
+        first::begin(path, &*ambient, FileBackend::new)?;
         let file = path.join(FILE);
         let tables = folder::tables(&file).map_err(|error| not_opened(&file, error))?;
         let database = Database::builder()
@@ -179,7 +180,7 @@ impl EmbeddedStore {
         name: &str,
         ambient: Arc<dyn Ambient>,
     ) -> Result<Self, StoreError> {
-        let (layout, tables, last) =
+        let (layout, tables, (last, secret)) =
             opening::tables(&database, responses, &journal, name, &*ambient)?;
         let shared = Arc::new(Shared::new(database, tables, ambient));
         let (jobs, queue) = mpsc::channel();
@@ -187,7 +188,7 @@ impl EmbeddedStore {
         let committer = Committer {
             shared: Arc::clone(&shared),
             jobs: queue,
-            journal: Journal::new(journal, last),
+            journal: Journal::new(journal, last, secret),
             moves,
             since: None,
         };

@@ -146,13 +146,13 @@ mod tests {
     use super::*;
     use crate::{
         ambient::System,
-        store::embedded::{common::Common, tables},
+        store::embedded::{common::Common, meta},
     };
 
     #[test]
     fn after_a_write_has_failed_there_is_nothing_to_do() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        tables::prepare(&database).unwrap();
+        meta::prepare(&database, &System).unwrap().unwrap();
         let layout = Layout::open(&database, Box::new(Common::default())).unwrap();
         let mut layout = layout.unwrap();
         let tables = Reader::open(&database, &mut layout).unwrap();

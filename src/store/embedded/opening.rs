@@ -1,12 +1,15 @@
 //! How the tables of a data folder are opened, and brought up to what its journal holds.
 
+use std::io;
+
 use redb::Database;
 
 use super::{
-    journal::{self, File, Flaw},
+    journal::{self, File, Flaw, Secret},
+    meta::{self, Meta},
     row::{self, Changes},
     shelf,
-    tables::{self, Layout, Reader, unavailable},
+    tables::{FORMAT, Layout, Reader, unavailable},
     unreadable,
 };
 use crate::{
@@ -16,62 +19,64 @@ use crate::{
 };
 
 /// Opens the tables, and creates them in an empty folder. Returns what is known of them, how
-/// to read them, and the number of the journal's last frame. `name` is for errors.
+/// to read them, and the number of the journal's last frame with the secret of the next.
+/// `name` is for errors.
 pub(super) fn tables(
     database: &Database,
     responses: File,
     journal: &[File; 2],
     name: &str,
     ambient: &dyn Ambient,
-) -> Result<(Layout, Reader, u64), StoreError> {
-    let (format, moved) = tables::prepare(database)
-        .map_err(|error| unavailable(&format!("store.url: cannot prepare {name}"), error))?;
-    if format != tables::FORMAT {
-        return Err(StoreError::new(
-            StoreErrorKind::Misconfigured,
-            format!(
-                "store.url: {name} has format {format}, this program reads format {}; \
-                 use the version of oncegate that wrote it, or another folder",
-                tables::FORMAT
-            ),
-        ));
-    }
+) -> Result<(Layout, Reader, (u64, Secret)), StoreError> {
+    let meta = meta::prepare(database, ambient)
+        .map_err(|error| unavailable(&format!("store.url: cannot prepare {name}"), error))?
+        .map_err(|format| {
+            let what = format!(
+                "store.url: {name} has format {format}, this program reads format {FORMAT}; \
+                 use the version of oncegate that wrote it, or another folder"
+            );
+            StoreError::new(StoreErrorKind::Misconfigured, what)
+        })?;
     let layout = Layout::open(database, responses).map_err(unreadable)?;
     let mut layout = layout.ok_or_else(|| damaged("the file of responses", name, MISSING))?;
     let before = Reader::open(database, &mut layout).map_err(unreadable)?;
-    let last = catch_up(database, &mut layout, journal, moved, name, ambient)?;
+    let last = catch_up(database, &mut layout, journal, &meta, name, ambient)?;
     let tables = Reader::open(database, &mut layout).map_err(unreadable)?;
     // With nobody to read them, redb would free the pages of before at once, and leave
     // in memory what it notes about that. Every look for a page that is not in memory
     // would then search this, until the next transaction.
     drop(before);
-    Ok((layout, tables, last))
+    Ok((layout, tables, (last, meta.secret)))
 }
 
-/// Puts what the journal holds after frame `moved` into the tables, and returns the
+/// Puts what the journal holds and the tables do not into these, and returns the
 /// number of its last frame.
 fn catch_up(
     database: &Database,
     layout: &mut Layout,
     files: &[File; 2],
-    moved: u64,
+    meta: &Meta,
     name: &str,
     ambient: &dyn Ambient,
 ) -> Result<u64, StoreError> {
     let damaged = |how| damaged("the journal", name, how);
-    if moved == 0 {
-        journal::create(files)
-            .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?;
+    let unread =
+        |error: io::Error| unavailable(&format!("store.url: no journal beside {name}"), error);
+    // Nobody but the tables that it was written for can read a journal.
+    if meta.are_new && !journal::are_empty(files).map_err(unread)? {
+        return Err(damaged(MISSING));
     }
-    let frames = journal::read(files, moved)
-        .map_err(|error| unavailable(&format!("store.url: no journal beside {name}"), error))?
-        .map_err(|flaw| {
+    if meta.moved == 0 {
+        journal::create(files).map_err(unread)?;
+    }
+    let frames =
+        journal::read(files, meta.moved, &meta.secret).map_err(unread)?.map_err(|flaw| {
             damaged(match flaw {
                 Flaw::Missing => MISSING,
                 Flaw::Damaged => DAMAGED,
             })
         })?;
-    let Some(last) = frames.last().map(|frame| frame.number) else { return Ok(moved) };
+    let Some(last) = frames.last().map(|frame| frame.number) else { return Ok(meta.moved) };
     if is_active(Mutant::ForgetJournal) {
         return Ok(last);
     }
@@ -113,8 +118,14 @@ mod tests {
 
     #[test]
     fn a_journal_that_is_damaged_before_its_end_is_refused() {
-        let files = [Common::default(), Common::default()];
-        let mut journal = Journal::new(files.clone().map(|file| Box::new(file) as File), 0);
+        let (prepared, files) = (Common::default(), [Common::default(), Common::default()]);
+        let database = Database::builder().create_with_backend(prepared.clone()).unwrap();
+        let secret = meta::prepare(&database, &System).unwrap().unwrap().secret;
+        drop(database);
+        let mut content = vec![0; usize::try_from(prepared.len().unwrap()).unwrap()];
+        prepared.read(0, &mut content).unwrap();
+        let journal = files.clone().map(|file| Box::new(file) as File);
+        let mut journal = Journal::new(journal, 0, secret);
         for number in 1..=3 {
             let head = Bytes::from_static(b"a head");
             let row = Row { until: u64::MAX, response_until: 0, head, response: None };
@@ -123,6 +134,8 @@ mod tests {
         }
         let open = || {
             let (tables, responses) = (Common::default(), Common::default());
+            tables.set_len(content.len() as u64).unwrap();
+            tables.write(0, &content).unwrap();
             let (system, options) = (Arc::new(System), EmbeddedOptions::default());
             EmbeddedStore::with_backends(tables, responses, files.clone(), system, options)
         };
@@ -145,5 +158,17 @@ mod tests {
             }
             flip();
         }
+    }
+
+    #[test]
+    fn a_journal_that_has_lost_its_tables_is_refused() {
+        let files = [Common::default(), Common::default()];
+        let open = || {
+            let (tables, responses) = (Common::default(), Common::default());
+            let (system, options) = (Arc::new(System), EmbeddedOptions::default());
+            EmbeddedStore::with_backends(tables, responses, files.clone(), system, options)
+        };
+        open().unwrap();
+        assert_eq!(open().unwrap_err().kind(), StoreErrorKind::Corrupt);
     }
 }

@@ -6,12 +6,9 @@ use redb::{ReadableDatabase, ReadableTableMetadata, StorageBackend, backends::In
 
 use super::*;
 use crate::{
+    ambient::System,
     engine::record::StoreKey,
-    store::embedded::{
-        common::Common,
-        row::Row,
-        tables::{self, Reader},
-    },
+    store::embedded::{common::Common, meta, row::Row, tables::Reader},
 };
 
 /// Tables whose index has generations of 16 keys.
@@ -24,7 +21,7 @@ struct Tables {
 impl Tables {
     fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        tables::prepare(&database).unwrap();
+        meta::prepare(&database, &System).unwrap().unwrap();
         let responses = Common::default();
         let layout = Layout::open(&database, Box::new(responses.clone())).unwrap();
         let mut layout = layout.unwrap();

@@ -2,8 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `"format"` | [`FORMAT`] |
-//! | `meta` | `"journal"` | the last frame of the journal that the tables hold (absent: 0) |
+//! | [`meta`](super::meta) | | what the tables say of themselves |
 //! | those of the [index] | half of the store key | when the record expires, where its row lies |
 //! | those of the [responses] | | where they are in their file |
 //! | `records` | (when it expires, half) | when its response did, the other half, head |
@@ -40,7 +39,7 @@ use crate::{
 };
 
 /// The layout of these tables and of the journal.
-pub(super) const FORMAT: u64 = 7;
+pub(super) const FORMAT: u64 = 8;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const RECORDS: TableDefinition<'_, Timed, Head> = TableDefinition::new("records");
@@ -53,26 +52,6 @@ pub(super) type Head = (u64, Half, &'static [u8]);
 ///
 /// Boxed because redb's error is large and travels through every operation.
 pub(super) type Broken = Box<redb::Error>;
-
-/// Creates the tables of a new file. Returns the layout of one that is there, and the
-/// last frame of the journal that its tables hold.
-pub(super) fn prepare(database: &Database) -> Result<(u64, u64), Broken> {
-    let transaction = database.begin_write().map_err(broken)?;
-    let mut meta = transaction.open_table(META).map_err(broken)?;
-    let number = |row: Option<redb::AccessGuard<'_, u64>>| row.map(|number| number.value());
-    let found = number(meta.get("format").map_err(broken)?);
-    let moved = number(meta.get("journal").map_err(broken)?).unwrap_or(0);
-    if let Some(format) = found {
-        return Ok((format, moved));
-    }
-    meta.insert("format", FORMAT).map_err(broken)?;
-    drop(meta);
-    index::create(&transaction)?;
-    transaction.open_table(RECORDS).map_err(broken)?;
-    responses::create(&transaction)?;
-    transaction.commit().map_err(broken)?;
-    Ok((FORMAT, moved))
-}
 
 /// What is known of the tables without looking into them.
 #[derive(Debug)]

@@ -2,11 +2,11 @@ use proptest::prelude::*;
 use redb::{ReadableTableMetadata as _, backends::InMemoryBackend};
 
 use super::*;
-use crate::store::embedded::tables;
+use crate::{ambient::System, store::embedded::meta};
 
 fn database() -> Database {
     let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-    tables::prepare(&database).unwrap();
+    meta::prepare(&database, &System).unwrap().unwrap();
     database
 }
 

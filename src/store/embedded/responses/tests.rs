@@ -3,8 +3,9 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::{
+    ambient::System,
     engine::record::{StoreKey, Timestamp},
-    store::embedded::{common::Common, row::Row, tables},
+    store::embedded::{common::Common, meta, row::Row},
 };
 
 const HOUR: u64 = 3_600_000;
@@ -12,7 +13,7 @@ const DAY: u64 = 24 * HOUR;
 
 fn database() -> Database {
     let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-    tables::prepare(&database).unwrap();
+    meta::prepare(&database, &System).unwrap().unwrap();
     database
 }
 
