@@ -143,6 +143,52 @@ async fn health_asks_the_gate() {
     assert!(said(&output).contains(&admin));
 }
 
+/// As a container's health check does it, which has no token.
+#[tokio::test]
+async fn health_needs_no_token() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let settings = format!("[admin]\ntoken_file = {token:?}");
+    let gate = Process::configured("memory:", &backend.url(), &settings);
+    let output = oncegate(&["health", "--admin", &gate.admin.to_string()]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// Variables that are none of our settings, in an environment that need not be text.
+#[test]
+fn only_settings_in_the_environment_matter() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    let check = |variables: &[(&str, &[u8])]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oncegate"));
+        command.arg("check");
+        for (name, value) in variables {
+            command.env(name, OsStr::from_bytes(value));
+        }
+        command.output().unwrap()
+    };
+    // A Service of Kubernetes that is named after the gate, and somebody's legacy text.
+    let others = check(&[
+        ("ONCEGATE_SERVICE_HOST", b"10.0.0.11"),
+        ("ONCEGATE_SERVICE_PORT", b"8080"),
+        ("ONCEGATE_PORT", b"tcp://10.0.0.11:8080"),
+        ("ONCEGATE_PORT_8080_TCP_ADDR", b"10.0.0.11"),
+        ("LEGACY", b"caf\xe9"),
+    ]);
+    assert!(others.status.success(), "{}", said(&others));
+    for (name, value, why) in [
+        ("ONCEGATE_STORE__URL", &b"file:caf\xe9"[..], "UTF-8"),
+        ("ONCEGATE_SERVER_PORT", b"8080", "server_port"),
+    ] {
+        let output = check(&[(name, value)]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(name) && said.contains(why), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn what_stops_a_start_is_one_clear_line() {
     let backend = Backend::start().await;

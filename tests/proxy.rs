@@ -306,16 +306,22 @@ async fn the_admin_listener_asks_for_its_token() {
     let token = folder.path().join("token");
     std::fs::write(&token, "0123456789abcdef\n").unwrap();
     let gate = Gate::start(&backend.url(), &format!("[admin]\ntoken_file = {token:?}")).await;
-    let ask = |authorization: &str| {
-        format!("GET /livez HTTP/1.1\r\nHost: a\r\n{authorization}\r\n").into_bytes()
+    let ask = |path: &str, authorization: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\n{authorization}\r\n").into_bytes()
     };
     for wrong in ["", "Authorization: Bearer x\r\n", "Authorization: 0123456789abcdef\r\n"] {
-        assert_eq!(send(gate.admin, &ask(wrong)).await.status, 401, "{wrong}");
+        assert_eq!(send(gate.admin, &ask("/metrics", wrong)).await.status, 401, "{wrong}");
+        // Orchestrators bear no token.
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(send(gate.admin, &ask(path, wrong)).await.status, 200, "{path} {wrong}");
+        }
     }
-    assert_eq!(
-        send(gate.admin, &ask("Authorization: Bearer 0123456789abcdef\r\n")).await.status,
-        200
-    );
+    let acknowledge = b"POST /api/store/acknowledge HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(send(gate.admin, acknowledge).await.status, 401);
+    let right = "Authorization: Bearer 0123456789abcdef\r\n";
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(send(gate.admin, &ask(path, right)).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]

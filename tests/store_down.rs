@@ -43,6 +43,26 @@ async fn before_the_claim_the_request_is_refused() {
     assert_eq!(backend.executions("k"), 1);
 }
 
+/// Whether it is ready is everybody's to know, and why it is not the operator's.
+#[tokio::test]
+async fn why_the_gate_is_not_ready_needs_the_token() {
+    let (mut redis, backend) = (Server::start(&[]), Backend::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let settings = format!("{QUICK}[admin]\ntoken_file = {token:?}");
+    let gate = Gate::on(&redis.url(), &backend.url(), &settings).await;
+    redis.kill();
+    for (authorization, says_why) in [("", false), ("Bearer 0123456789abcdef", true)] {
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n");
+        let answer = send(gate.admin, request.as_bytes()).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.text().starts_with("store: "), says_why, "{}", answer.text());
+        assert_eq!(answer.text() == "not ready\n", !says_why, "{}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn a_policy_may_forward_unprotected() {
     let (mut redis, backend) = (Server::start(&[]), Backend::start().await);

@@ -1,4 +1,7 @@
 //! The listener for operators: is it alive, is it ready, what does it do.
+//!
+//! `/livez` and `/readyz` are for orchestrators, which bear no token: whoever asks hears whether
+//! the gate is ready. Why it is not, and everything else, needs the token where there is one.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -41,6 +44,20 @@ impl Readiness {
     }
 }
 
+/// Who is told everything: who bears the token, or everybody where there is none.
+#[derive(Clone)]
+struct Access(Option<Arc<str>>);
+
+impl Access {
+    fn is_granted(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.0 else { return true };
+        let given =
+            headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        // Digests are compared in constant time, and so say nothing about the token.
+        given.is_some_and(|given| blake3::hash(given) == blake3::hash(token.as_bytes()))
+    }
+}
+
 /// The bound listener.
 pub(crate) struct Server {
     listener: TcpListener,
@@ -64,18 +81,14 @@ impl Server {
             .local_addr()
             .map_err(|error| StartError::listen("admin.listen", settings.listen, &error))?;
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        let access = Access(token.map(Arc::from));
         let router = Router::new()
-            .route("/livez", get(|| async { "alive\n" }))
-            .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/api/store/acknowledge", post(acknowledge))
+            .route_layer(middleware::from_fn_with_state(access.clone(), authorize))
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz).with_state((readiness.clone(), access)))
             .with_state(readiness);
-        let router = match token {
-            None => router,
-            Some(token) => {
-                router.layer(middleware::from_fn_with_state(Arc::from(token), authorize))
-            }
-        };
         Ok(Self { listener, address, router })
     }
 
@@ -109,16 +122,12 @@ fn read_token(path: &std::path::Path) -> Result<String, StartError> {
 }
 
 async fn authorize(
-    State(token): State<Arc<str>>,
+    State(access): State<Access>,
     headers: HeaderMap,
     request: Request,
     next: Next,
 ) -> Response {
-    let given =
-        headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    // Digests are compared in constant time, and so say nothing about the token.
-    let matches = given.is_some_and(|given| blake3::hash(given) == blake3::hash(token.as_bytes()));
-    if matches {
+    if access.is_granted(&headers) {
         next.run(request).await
     } else {
         let challenge = [(axum::http::header::WWW_AUTHENTICATE, "Bearer")];
@@ -127,17 +136,21 @@ async fn authorize(
     }
 }
 
-async fn readyz(State(Readiness(known)): State<Readiness>) -> (StatusCode, String) {
+async fn readyz(
+    State((Readiness(known), access)): State<(Readiness, Access)>,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
     if known.gate.is_closing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    match tokio::time::timeout(PING_LIMIT, known.gate.store().ping()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {error}\n")),
-        Err(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("store: no reply within {PING_LIMIT:?}\n"))
-        }
-    }
+    let why = match tokio::time::timeout(PING_LIMIT, known.gate.store().ping()).await {
+        Ok(Ok(())) => return (StatusCode::OK, "ready\n".to_owned()),
+        // It may name the store's address, and what is wrong with it.
+        _ if !access.is_granted(&headers) => "not ready".to_owned(),
+        Ok(Err(error)) => format!("store: {error}"),
+        Err(_) => format!("store: no reply within {PING_LIMIT:?}"),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why + "\n")
 }
 
 /// The operator's word that a loss of data is known. Not for web pages: a browser that

@@ -59,7 +59,7 @@ impl Settings {
         let Self { config, listen, upstream, store, admin } = self;
         let sources = config.map_or_else(|| Ok(Sources::default()), Sources::file)?;
         let overrides = Overrides { listen, upstream, store, admin };
-        Config::load(&sources.environment(std::env::vars()).overrides(overrides))
+        Config::load(&sources.os_environment(std::env::vars_os())?.overrides(overrides))
     }
 }
 

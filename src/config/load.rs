@@ -1,8 +1,8 @@
 //! Reading the settings, and saying where they are wrong.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf};
 
-use super::{Config, raw::Raw, target::UpstreamUrl, values::Text};
+use super::{Config, links::is_service_link, raw::Raw, target::UpstreamUrl, values::Text};
 use crate::mutants;
 
 const PREFIX: &str = "ONCEGATE_";
@@ -49,13 +49,43 @@ impl Sources {
     }
 
     /// Adds the variables that begin with `ONCEGATE_`; `__` separates sections, as
-    /// in `ONCEGATE_STORE__URL`.
+    /// in `ONCEGATE_STORE__URL`. Those that tell where a Service of Kubernetes is are
+    /// left alone.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let is_setting = |name: &str| name.starts_with(PREFIX) && !mutants::is_switch(name);
-        self.environment.extend(variables.into_iter().filter(|(name, _)| is_setting(name)));
+        let is_setting = |name: &str, value: &str| {
+            name.starts_with(PREFIX)
+                && !mutants::is_switch(name)
+                && !is_service_link(&name[PREFIX.len() - 1..], value)
+        };
+        self.environment
+            .extend(variables.into_iter().filter(|(name, value)| is_setting(name, value)));
         self.environment.sort();
         self
+    }
+
+    /// The same with variables as the system has them, which need not be text.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when one that begins with `ONCEGATE_` is no UTF-8.
+    pub fn os_environment(
+        self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let ours = variables
+            .into_iter()
+            .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        let text = ours.map(|(name, value)| match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => Ok((name, value)),
+            (name, _) => Err(ConfigError {
+                place: format!(
+                    "environment variable {}",
+                    name.unwrap_or_else(|name| name.to_string_lossy().into_owned())
+                ),
+                message: "it is not valid UTF-8".to_owned(),
+            }),
+        });
+        Ok(self.environment(text.collect::<Result<Vec<_>, _>>()?))
     }
 
     /// Adds flags.

@@ -172,3 +172,20 @@ fn a_wrong_variable_is_named() {
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
 }
+
+#[test]
+fn what_kubernetes_says_of_services_is_no_setting() {
+    let links = [
+        ("ONCEGATE_SERVICE_HOST", "10.0.0.11"),
+        ("ONCEGATE_SERVICE_PORT_ADMIN", "9901"),
+        ("ONCEGATE_PORT", "tcp://10.0.0.11:8080"),
+        ("ONCEGATE_PORT_8080_TCP_ADDR", "10.0.0.11"),
+        ("ONCEGATE_REDIS_PORT_6379_TCP", "tcp://10.0.0.12:6379"),
+    ];
+    let config = environment("", &[&links[..], &[("ONCEGATE_STORE__URL", "memory:")]].concat());
+    assert_eq!(config.unwrap().store.url, StoreUrl::Memory);
+    for name in ["ONCEGATE_SERVER_PORT", "ONCEGATE_STORE_URL"] {
+        let error = environment("", &[(name, "8080")]).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}

@@ -4,6 +4,7 @@
 //! the program checks a setting again.
 
 mod effective;
+mod links;
 mod load;
 mod policy;
 mod raw;
