@@ -55,6 +55,8 @@ pub enum Mutant {
     AcknowledgeUnsynced,
     /// A request with a length and chunks passes.
     AcceptTwoFramings,
+    /// The length that stands beside the chunks of a response is believed.
+    BelieveLengthBesideChunks,
     /// A request body that broke off is taken for whole.
     AcceptHalfBody,
     /// Scripts that Redis has forgotten are not loaded again.
@@ -129,7 +131,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -154,6 +156,7 @@ impl Mutant {
         Self::ReuseOldConnections,
         Self::AcknowledgeUnsynced,
         Self::AcceptTwoFramings,
+        Self::BelieveLengthBesideChunks,
         Self::AcceptHalfBody,
         Self::ForgetScripts,
         Self::DropLate,

@@ -2,11 +2,16 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, TRAILER},
+    header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING},
 };
+
+use crate::mutants::{Mutant, is_active};
 
 /// Removes the headers that speak to the next hop only: the fixed ones and those
 /// that `Connection` nominates. The order of what stays is kept.
+///
+/// A length beside a `Transfer-Encoding` goes as well: the chunks say where the message ends
+/// (RFC 9112, 6.3), and what stayed would be believed by the next hop.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let Some(first) = headers.keys().position(is_hop_by_hop) else { return };
     let nominated: Vec<HeaderName> = headers
@@ -20,10 +25,19 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != TRAILER && !is_for_everybody(name))
         .collect();
-    if nominated.is_empty() && !headers.keys().skip(first + 1).any(is_hop_by_hop) {
+    let is_overruled = headers.contains_key(TRANSFER_ENCODING)
+        && headers.contains_key(CONTENT_LENGTH)
+        && !is_active(Mutant::BelieveLengthBesideChunks);
+    let is_alone = !headers.keys().skip(first + 1).any(is_hop_by_hop);
+    if nominated.is_empty() && is_alone && !is_overruled {
         remove_at(headers, first);
     } else {
-        retain(headers, |name| !is_hop_by_hop(name) && !nominated.contains(name));
+        let goes = |name: &HeaderName| {
+            is_hop_by_hop(name)
+                || nominated.contains(name)
+                || is_overruled && *name == CONTENT_LENGTH
+        };
+        retain(headers, |name| !goes(name));
     }
 }
 
@@ -95,6 +109,22 @@ mod tests {
             remove_in_order(&mut map, &names.remove(place));
             assert_eq!(map.keys().cloned().collect::<Vec<_>>(), names);
             assert_eq!(map.len(), 6);
+        }
+    }
+
+    #[test]
+    fn a_length_beside_chunks_goes_with_them() {
+        for (lines, left) in [
+            (&["content-length", "transfer-encoding"][..], &[][..]),
+            (&["transfer-encoding", "etag", "content-length"], &["etag"]),
+            (&["content-length", "connection"], &["content-length"]),
+        ] {
+            let mut map = HeaderMap::new();
+            for name in lines {
+                map.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
+            }
+            strip_hop_by_hop(&mut map);
+            assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), left, "{lines:?}");
         }
     }
 

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE, VIA},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
     uri::PathAndQuery,
 };
+use http_body::Body;
 
 use crate::{
     Key,
@@ -104,17 +107,30 @@ fn is_claim(name: &HeaderName) -> bool {
 }
 
 /// Makes a request one of this hop's own. True if it asks for another protocol.
-pub(crate) fn to_upstream<B>(request: &mut Request<B>) -> bool {
+pub(crate) fn to_upstream<B: Body>(request: &mut Request<B>) -> bool {
     let version = request.version();
     *request.version_mut() = Version::HTTP_11;
+    // The library leaves out the body of such a request, unless the head says that it has one.
+    let is_chunked = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.body().is_end_stream()
+        && !request.headers().contains_key(CONTENT_LENGTH);
     // A keyed request has one response, so it is never a tunnel.
     let is_keyed = request.extensions().get::<Key>().is_some();
     let headers = request.headers_mut();
-    if !headers.keys().any(|name| is_hop_by_hop(name) || *name == EXPECT) {
-        headers.append(VIA, via(version));
-        return false;
+    let switches = headers.keys().any(|name| is_hop_by_hop(name) || *name == EXPECT)
+        && for_this_hop(headers, is_keyed);
+    if is_chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let upgrade = headers.get(UPGRADE).filter(|_| !is_keyed && is_upgrade(headers)).cloned();
+    headers.append(VIA, via(version));
+    switches
+}
+
+/// Takes away what was said to this hop, and says to the next one what it has to know.
+fn for_this_hop(headers: &mut HeaderMap, is_keyed: bool) -> bool {
+    let upgrade = (!is_keyed && is_upgrade(headers))
+        .then(|| protocols(headers).collect::<Vec<_>>().join(&b", "[..]))
+        .and_then(|protocols| HeaderValue::from_bytes(&protocols).ok());
     let trailers = headers
         .get_all(TE)
         .iter()
@@ -130,7 +146,6 @@ pub(crate) fn to_upstream<B>(request: &mut Request<B>) -> bool {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    headers.append(VIA, via(version));
     switches
 }
 
@@ -160,14 +175,21 @@ pub(crate) fn from_upstream<B>(response: &mut Response<B>) {
     headers.append(VIA, via(version));
 }
 
-/// Whether the request asks for another protocol on this connection. HTTP/2 is not
-/// one that a request can be handed over to (RFC 9113, 3.1).
+/// Whether the request asks for another protocol on this connection.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    protocols(headers).next().is_some()
         && headers.get_all(CONNECTION).iter().any(|value| {
             let mut tokens = value.as_bytes().split(|byte| *byte == b',');
             tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
         })
+}
+
+/// The protocols that a connection may be handed over to, of those that the request names.
+/// HTTP/2 is none of them (RFC 9113, 3.1).
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let named = headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes);
+    let named = named.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    named.filter(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 fn via(version: Version) -> HeaderValue {

@@ -1,10 +1,12 @@
+use http_body_util::Empty;
+
 use super::*;
 
-fn request(lines: &[(&str, &str)]) -> Request<()> {
+fn request(lines: &[(&str, &str)]) -> Request<Empty<&'static [u8]>> {
     lines
         .iter()
         .fold(Request::post("/pay"), |r, (name, value)| r.header(*name, *value))
-        .body(())
+        .body(Empty::new())
         .unwrap()
 }
 
@@ -74,4 +76,25 @@ fn a_request_becomes_this_hops_own() {
         (&socket.headers()[UPGRADE], &socket.headers()[CONNECTION]),
         (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("upgrade"))
     );
+}
+
+#[test]
+fn http_2_is_never_offered_to_the_service() {
+    for (given, kept) in [
+        ("h2c", None),
+        ("H2C,", None),
+        (" , h2c", None),
+        ("websocket, h2c", Some("websocket")),
+        ("h2c,websocket , tls/1.0", Some("websocket, tls/1.0")),
+    ] {
+        let mut one = request(&[("connection", "upgrade"), ("upgrade", given)]);
+        assert_eq!(is_upgrade(one.headers()), kept.is_some(), "{given}");
+        assert_eq!(to_upstream(&mut one), kept.is_some(), "{given}");
+        let upgrade = one.headers().get(UPGRADE).map(|value| value.to_str().unwrap());
+        assert_eq!(upgrade, kept, "{given}");
+    }
+    let lines = [("connection", "upgrade"), ("upgrade", "h2c"), ("upgrade", "websocket")];
+    let mut two = request(&lines);
+    assert!(to_upstream(&mut two));
+    assert_eq!(two.headers().get_all(UPGRADE).iter().collect::<Vec<_>>(), ["websocket"]);
 }
