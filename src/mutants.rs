@@ -79,6 +79,8 @@ pub enum Mutant {
     WaitForBodies,
     /// A client may take for ever for what it is sent.
     WaitForReaders,
+    /// A connection that became a tunnel has no place among those that are served.
+    ForgetTunnels,
     /// An exchange whose HTTP/2 client takes nothing of the answer is under way.
     CountStuckStreams,
     /// The cache of responses has no limit.
@@ -131,7 +133,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -168,6 +170,7 @@ impl Mutant {
         Self::WaitForHeads,
         Self::WaitForBodies,
         Self::WaitForReaders,
+        Self::ForgetTunnels,
         Self::CountStuckStreams,
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,

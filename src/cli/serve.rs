@@ -1,8 +1,11 @@
 //! `oncegate serve`.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Mutex,
+};
 use tracing_subscriber::EnvFilter;
 
 use super::complain;
@@ -17,11 +20,10 @@ pub(super) async fn run(config: Config) -> ExitCode {
         Ok(filter) => (filter, config.telemetry.format),
         Err(error) => return complain(ExitCode::from(2), &error),
     };
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => return complain(ExitCode::FAILURE, &error),
-        };
+    let signals = match Signals::new() {
+        Ok(signals) => Mutex::new(signals),
+        Err(error) => return complain(ExitCode::FAILURE, &error),
+    };
     let (store, routes) = (config.store.url.to_string(), config.routes.clone());
     let server = match Server::bind(config).await {
         Ok(server) => server,
@@ -30,20 +32,36 @@ pub(super) async fn run(config: Config) -> ExitCode {
     // From here on there is a log; a start that fails says why in one line.
     log(filter, format);
     greet(&server, &store, &routes);
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    let abandoned = server.run(shutdown).await;
+    let next = async || signals.lock().await.next().await;
+    // The second is waited for when the first has come.
+    let abandoned = server.run_until(next(), next()).await;
     if abandoned > 0 {
         tracing::warn!(
             abandoned,
-            "exchanges were still running at the end of server.drain; their outcomes are unknown"
+            "exchanges were still running at the end of the drain; their outcomes are unknown"
         );
     }
     ExitCode::SUCCESS
+}
+
+/// SIGTERM and SIGINT, which say the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn filter(telemetry: &Telemetry) -> Result<EnvFilter, String> {

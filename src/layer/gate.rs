@@ -145,11 +145,22 @@ impl Gate {
     ///
     /// Returns the number of exchanges that were given up.
     pub async fn drain(&self, limit: Duration) -> usize {
+        self.drain_until(tokio::time::sleep(limit)).await
+    }
+
+    /// The same until `over`.
+    pub(crate) async fn drain_until(&self, over: impl Future<Output = ()>) -> usize {
         self.close();
         self.0.tasks.close();
-        let limit = if is_active(Mutant::NoDrain) { Duration::ZERO } else { limit };
-        if tokio::time::timeout(limit, self.0.tasks.wait()).await.is_ok() {
-            return 0;
+        let over = async {
+            if !is_active(Mutant::NoDrain) {
+                over.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.0.tasks.wait() => return 0,
+            () = over => {}
         }
         let left = self.0.tasks.len();
         self.0.abandon.cancel();

@@ -27,6 +27,7 @@ use super::{
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
     sending::Sending,
+    tunnel::Switched,
     turn::Turns,
 };
 use crate::{
@@ -45,30 +46,42 @@ pub(super) struct Client {
     pub(super) closing: Closing,
 }
 
-/// A connection of HTTP/1 between two requests.
-struct Resting {
-    io: Rewound<TcpStream>,
-    /// When it had nothing more to do.
-    since: Instant,
+/// A connection that is not served any more, or not for now.
+enum Left {
+    /// It has ended.
+    Ended,
+    /// It rests between two requests of HTTP/1.
+    Resting {
+        io: Rewound<TcpStream>,
+        /// When it had nothing more to do.
+        since: Instant,
+    },
+    /// It speaks another protocol from now on.
+    Switched(Switched),
 }
 
 impl Client {
-    /// Serves a connection until it ends, or until it is idle after `closing`.
-    pub(super) async fn serve(self, stream: TcpStream) {
+    /// Serves a connection until it ends, becomes a tunnel, or is idle after `closing`.
+    pub(super) async fn serve(self, stream: TcpStream) -> Option<Switched> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
         let since = Instant::now();
         if !self.begins(&stream, since).await {
-            return;
+            return None;
         }
         // Boxed, so that a connection that waits does not hold room for what serves it.
-        let mut resting = Box::pin(self.first(stream, since)).await;
-        while let Some(Resting { io, since }) = resting {
+        let mut left = Box::pin(self.first(stream, since)).await;
+        loop {
+            let (io, since) = match left {
+                Left::Ended => return None,
+                Left::Switched(switched) => return Some(switched),
+                Left::Resting { io, since } => (io, since),
+            };
             if io.is_read() && !self.begins(io.get_ref(), since).await {
-                return;
+                return None;
             }
-            resting = Box::pin(self.http1(io, since)).await;
+            left = Box::pin(self.http1(io, since)).await;
         }
     }
 
@@ -88,7 +101,7 @@ impl Client {
     }
 
     /// Serves the version that the first bytes are of.
-    async fn first(&self, stream: TcpStream, since: Instant) -> Option<Resting> {
+    async fn first(&self, stream: TcpStream, since: Instant) -> Left {
         if !self.http2 {
             return self.http1(Rewound::untouched(stream), since).await;
         }
@@ -96,7 +109,7 @@ impl Client {
         let decided = tokio::select! {
             biased;
             decided = preface::decide(stream, idle_timeout, head_timeout) => decided,
-            () = self.closing.begun() => return None,
+            () = self.closing.begun() => return Left::Ended,
         };
         match decided {
             Ok((Spoken::Http1, io)) => self.http1(io, since).await,
@@ -105,17 +118,17 @@ impl Client {
                 let (peer, pipeline) = (Arc::clone(&self.peer), Arc::clone(&self.pipeline));
                 let (closing, io) = (self.closing.clone(), Sending::new(io, idle_timeout));
                 Box::pin(http2::serve(io, peer, self.limits, pipeline, closing)).await;
-                None
+                Left::Ended
             }
             Err(error) => {
                 tracing::debug!(%error, "a client connection ended before it began");
-                None
+                Left::Ended
             }
         }
     }
 
-    /// Serves HTTP/1 until the connection ends or rests.
-    async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Option<Resting> {
+    /// Serves HTTP/1 until the connection ends, rests, or speaks something else.
+    async fn http1(&self, io: Rewound<TcpStream>, since: Instant) -> Left {
         let io = Sending::new(io, self.limits.idle_timeout);
         let (io, pace) = Paced::new(io, self.limits, since, &self.closing);
         let exchanges = &pace;
@@ -142,7 +155,7 @@ impl Client {
         let ended = ended.await;
         if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a client connection ended");
-            return None;
+            return Left::Ended;
         }
         let parts = connection.into_parts();
         let (io, since) = parts.io.into_inner().into_parts();
@@ -150,12 +163,12 @@ impl Client {
         if ended.is_none() {
             let ahead = without_empty_lines(&parts.read_buf);
             let io = if is_active(Mutant::ForgetReadAhead) { io } else { io.unread(ahead) };
-            return Some(Resting { io, since });
+            return Left::Resting { io, since };
         }
-        if let Some(tunnel) = pace.switched() {
-            tokio::spawn(tunnel.join(io.unread(&parts.read_buf)));
+        match pace.switched() {
+            Some(tunnel) => Left::Switched(Switched { tunnel, client: io.unread(&parts.read_buf) }),
+            None => Left::Ended,
         }
-        None
     }
 }
 

@@ -1,6 +1,6 @@
 //! The standalone reverse proxy.
 //!
-//! [`Server`] listens and drains; `connection` is a client's connection from its start to
+//! [`Server`] listens, and `drain` is its end; `connection` is a client's connection from its start to
 //! its end, most of which it spends at rest; `pipeline` is the way of a request;
 //! `upstream` is the way to the service, with the evidence of what was sent;
 //! `headers` is what a proxy changes. `preface` tells HTTP/1 from HTTP/2 by the first
@@ -12,6 +12,7 @@
 mod buckets;
 mod closing;
 mod connection;
+mod drain;
 mod headers;
 mod http2;
 mod inbound;

@@ -1,12 +1,20 @@
 //! Listening, serving, draining.
 
-use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::Client,
+    drain::Drain,
     headers::Peer,
     link::Limits,
     observe::{GateMetrics, Metrics},
@@ -14,6 +22,7 @@ use super::{
     release::release,
     route::Routes,
     start,
+    tunnel::Tunnels,
     watch::watch,
     workers::{self, Arrival, Workers},
 };
@@ -44,6 +53,7 @@ pub struct Server {
     gate: Gate,
     workers: Workers,
     connections: TaskTracker,
+    tunnels: Tunnels,
     closing: Closing,
     listener: TcpListener,
     address: SocketAddr,
@@ -68,7 +78,8 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::listen("server.listen", config.server.listen, &error))?;
-        let (connections, closing) = (TaskTracker::new(), Closing::default());
+        let (connections, tunnels) = (TaskTracker::new(), Tunnels::default());
+        let closing = Closing::default();
         let services = (0..workers::count(config.server.threads)).map(|_| {
             let pipeline = Arc::new(Pipeline {
                 routes: metrics.collect(|| Routes::new(&config.routes, &gate)),
@@ -83,7 +94,7 @@ impl Server {
                 Client { peer, limits, http2, pipeline, closing }.serve(stream)
             }
         });
-        let workers = Workers::start(services, &connections)
+        let workers = Workers::start(services, &connections, &tunnels)
             .map_err(|error| StartError::new(format!("cannot start a thread: {error}")))?;
         let readiness = Readiness::new(gate.clone(), metrics.page(), gauges);
         let admin = admin::Server::bind(&config.admin, readiness).await?;
@@ -92,6 +103,7 @@ impl Server {
             gate,
             workers,
             connections,
+            tunnels,
             closing,
             listener,
             address,
@@ -121,7 +133,19 @@ impl Server {
     /// finished and recorded, and what is left after `server.drain` is recorded
     /// as unknown. Returns how many that were.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
-        let Self { settings, gate, workers, connections, closing, listener, admin, .. } = self;
+        self.run_until(shutdown, pending()).await
+    }
+
+    /// Does what [`run`](Self::run) does, but `cut` ends the drain at once, as if the time
+    /// for it had passed.
+    pub async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        cut: impl Future<Output = ()>,
+    ) -> usize {
+        let Self {
+            settings, gate, workers, connections, tunnels, closing, listener, admin, ..
+        } = self;
         let stop = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
@@ -146,22 +170,12 @@ impl Server {
         }
         drop(listener);
         tracing::info!(pending = gate.pending(), "shutting down: finishing what runs");
-        gate.close();
-        closing.begin();
-        connections.close();
-        let abandoned = gate.drain(settings.drain).await;
-        // Answers of finished exchanges still have to reach their clients.
-        let grace = Duration::from_secs(2).min(settings.drain);
-        if tokio::time::timeout(grace, connections.wait()).await.is_err() {
-            tracing::warn!(
-                left = connections.len(),
-                "connections were cut at the end of the shutdown"
-            );
-        }
+        let drain = Drain { gate, connections, tunnels, closing, limit: settings.drain };
+        let given_up = drain.run(cut).await;
         workers.end().await;
         stop.cancel();
         let _ = admin.await;
-        abandoned
+        given_up
     }
 }
 

@@ -1,9 +1,30 @@
 //! Connections that change their protocol: bytes both ways, nothing else.
+//!
+//! A tunnel may take as long as it likes, and say nothing for as long. It has a place among
+//! the connections that are served for as long as it lasts, and ends with the gate: both
+//! sides hear that nothing more comes, and what they send after that goes nowhere.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, ReadBuf, copy, copy_bidirectional, sink},
+    net::TcpStream,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{closing::Watch, preface::Rewound, through::write_through};
+use crate::{
+    closing::Closing,
+    mutants::{Mutant, is_active},
+};
 
 /// Both sides agreed to switch.
 #[derive(Debug)]
@@ -23,22 +44,97 @@ impl Tunnel {
         let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         agreed.then(|| Self { client, upstream: hyper::upgrade::on(response) })
     }
+}
 
-    /// Joins both sides, when HTTP has ended on the client's and left `client`.
-    pub(crate) async fn join(self, mut client: impl AsyncRead + AsyncWrite + Unpin) {
-        match self.client.await {
+/// A connection on which HTTP has ended, and that goes on as a tunnel.
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub(super) tunnel: Tunnel,
+    pub(super) client: Rewound<TcpStream>,
+}
+
+impl Switched {
+    /// Joins both sides, until they have ended or `ending` begins.
+    async fn join(self, ending: &Closing) {
+        let Self { tunnel, client } = self;
+        match tunnel.client.await {
             // The library's word for a connection that was switched and is not in its hands.
             Err(error) if error.is_user() => {}
             Err(error) => return tracing::debug!(%error, "a tunnel did not open"),
             Ok(_) => return,
         }
-        let upstream = match self.upstream.await {
+        let upstream = match tunnel.upstream.await {
             Ok(upstream) => upstream,
             Err(error) => return tracing::debug!(%error, "a tunnel did not open"),
         };
-        let mut upstream = TokioIo::new(upstream);
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-            tracing::debug!(%error, "a tunnel ended");
+        let mut client = Side::new(client, ending);
+        let mut upstream = Side::new(TokioIo::new(upstream), ending);
+        if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
+            return tracing::debug!(%error, "a tunnel ended");
+        }
+        if ending.has_begun() {
+            // A side that is closed while something of it is unread is reset, and may lose
+            // what it has not read itself.
+            let (mut nowhere, mut nobody) = (sink(), sink());
+            let _ = tokio::join!(
+                copy(&mut client.io, &mut nowhere),
+                copy(&mut upstream.io, &mut nobody),
+            );
+        }
+    }
+}
+
+/// One side of a tunnel. It has nothing more to say once the end has begun.
+struct Side<I> {
+    io: I,
+    ending: Watch,
+}
+
+impl<I> Side<I> {
+    fn new(io: I, ending: &Closing) -> Self {
+        Self { io, ending: Watch::new(ending) }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Side<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ending.has_begun(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+write_through!(Side);
+
+/// The tunnels of a gate. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tunnels {
+    open: TaskTracker,
+    ending: Closing,
+}
+
+impl Tunnels {
+    /// Joins a tunnel, in a task of its own. `place` is held until it has ended.
+    pub(super) fn open<P: Send + 'static>(&self, switched: Switched, place: P) {
+        let place = if is_active(Mutant::ForgetTunnels) { None } else { Some(place) };
+        let ending = self.ending.clone();
+        self.open.spawn(async move {
+            switched.join(&ending).await;
+            drop(place);
+        });
+    }
+
+    /// Ends all of them, and waits for that up to `limit`.
+    pub(super) async fn end(&self, limit: Duration) {
+        self.ending.begin();
+        self.open.close();
+        if tokio::time::timeout(limit, self.open.wait()).await.is_err() {
+            tracing::warn!(left = self.open.len(), "tunnels were cut at the end of the shutdown");
         }
     }
 }

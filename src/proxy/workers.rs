@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::tunnel::{Switched, Tunnels};
+
 /// A client that was accepted, and its place among those that are served at once.
 pub(super) struct Arrival {
     pub(super) stream: TcpStream,
@@ -50,17 +52,18 @@ pub(super) fn count(wanted: Option<NonZero<usize>>) -> usize {
 
 impl Workers {
     /// Starts one thread for each of `services`. What a service makes of a client is
-    /// counted in `connections`.
+    /// counted in `connections`, and what that leaves for other protocols in `tunnels`.
     ///
     /// # Errors
     /// The system's, when it has no room for another thread.
     pub(super) fn start<S, F>(
         services: impl IntoIterator<Item = S>,
         connections: &TaskTracker,
+        tunnels: &Tunnels,
     ) -> io::Result<Self>
     where
         S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Option<Switched>> + Send + 'static,
     {
         let ended = CancellationToken::new();
         let start = |(number, service): (usize, S)| {
@@ -68,16 +71,18 @@ impl Workers {
             let (arrivals, mut arriving) = mpsc::unbounded_channel();
             let worker = Worker { arrivals, load: Arc::default() };
             let (load, connections) = (Arc::clone(&worker.load), connections.clone());
-            let ended = ended.clone();
+            let (tunnels, ended) = (tunnels.clone(), ended.clone());
             let serve = async move {
                 while let Some((stream, peer, slot)) = arriving.recv().await {
                     let place = Place(Arc::clone(&load), slot);
                     match TcpStream::from_std(stream) {
                         Ok(stream) => {
                             let connection = service(stream, peer);
+                            let tunnels = tunnels.clone();
                             connections.spawn(async move {
-                                connection.await;
-                                drop(place);
+                                if let Some(switched) = connection.await {
+                                    tunnels.open(switched, place);
+                                }
                             });
                         }
                         Err(error) => tracing::error!(%error, "a connection was dropped"),

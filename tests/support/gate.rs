@@ -160,9 +160,14 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> i32 {
-        self.signal(Signal::TERM);
+        self.ask_to_stop();
         self.child.wait().unwrap().code().unwrap()
     }
 

@@ -16,6 +16,7 @@ pub mod http2;
 pub mod keepalive;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod scripted;
 #[cfg(all(feature = "proxy", feature = "redis"))]
 pub mod storm;
 
