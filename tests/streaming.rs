@@ -5,13 +5,18 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::Request;
 use support::{
-    client::{post, post_with, send},
-    gate::both,
+    client::{Connection, post, post_with, send},
+    gate::{Gate, both},
     http2::{self, Client},
+    patience,
+    scripted::{OK, Service},
 };
+use tokio::time::{sleep, timeout};
 
 const CHUNKED: &str = "Host: g\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -79,4 +84,128 @@ async fn a_body_of_unknown_length_reaches_the_service() {
             assert_eq!((&seen.body[..], framing), (&b""[..], [None, None]), "{method}");
         }
     }
+}
+
+/// Both with chunks and with a length, several times as long as a response may take.
+#[tokio::test]
+async fn an_upload_may_take_as_long_as_it_moves() {
+    let upload = async |framing: &str, piece: &str, end: &str| {
+        let service = Service::start().await;
+        let gate = Gate::start(&service.url(), "[upstream]\nresponse_timeout = \"1s\"").await;
+        let mut client = Connection::open(gate.address).await;
+        client.write(format!("POST /up HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n").as_bytes()).await;
+        let mut peer = service.accept().await;
+        peer.head().await;
+        for _ in 0..30 {
+            client.write(piece.as_bytes()).await;
+            peer.until("one").await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        client.write(end.as_bytes()).await;
+        peer.until(end).await;
+        peer.write(OK).await;
+        assert_eq!(client.answer().await.unwrap().text(), "ok", "{framing}");
+        // When it has ended, the time for the response runs as ever.
+        client.write(format!("POST /up HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n").as_bytes()).await;
+        client.write((piece.repeat(30) + end).as_bytes()).await;
+        peer.head().await;
+        let begin = Instant::now();
+        let late = client.answer().await.unwrap();
+        assert_eq!(late.header("proxy-status"), "oncegate; error=http_response_timeout");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    };
+    tokio::join!(
+        upload("Transfer-Encoding: chunked", "3\r\none\r\n", "0\r\n\r\n"),
+        upload("Content-Length: 93", "one", "end"),
+    );
+}
+
+#[tokio::test]
+async fn the_time_for_an_exchange_does_not_move() {
+    let service = Service::start().await;
+    let settings = "[upstream]\nresponse_timeout = \"1s\"\ntotal_timeout = \"1500ms\"";
+    let gate = Gate::start(&service.url(), settings).await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(format!("POST /up HTTP/1.1\r\n{CHUNKED}").as_bytes()).await;
+    let peer = service.accept().await;
+    let reading = tokio::spawn(peer.drain());
+    let begin = Instant::now();
+    let upload = async {
+        while !reading.is_finished() && client.try_write(b"3\r\none\r\n").await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(patience(), upload).await.expect("the upload is cut");
+    assert!(begin.elapsed() > Duration::from_millis(1400), "{:?}", begin.elapsed());
+}
+
+/// It answers before it has read all: its connection is busy with the rest, and nobody waits
+/// for that.
+#[tokio::test]
+async fn a_service_that_answers_early_holds_up_nobody_else() {
+    let service = Service::start().await;
+    let settings = "[server]\nthreads = 1\n[upstream]\nconnect_timeout = \"60s\"";
+    let gate = Gate::start(&service.url(), settings).await;
+    tokio::spawn(async move {
+        loop {
+            let mut peer = service.accept().await;
+            tokio::spawn(async move {
+                while !peer.head().await.contains("/early") {
+                    peer.write(OK).await;
+                }
+                peer.write(OK).await;
+                peer.drain().await;
+            });
+        }
+    });
+    let mut uploads = Vec::new();
+    for _ in 0..3 {
+        let mut client = Connection::open(gate.address).await;
+        client.write(format!("POST /early HTTP/1.1\r\n{CHUNKED}3\r\none\r\n").as_bytes()).await;
+        assert_eq!(client.answer().await.unwrap().text(), "ok");
+        uploads.push(client);
+    }
+    for request in [post("/pay", "k", ""), post_with("/pay", &[], "")] {
+        let answer = timeout(patience(), send(gate.address, &request)).await;
+        assert_eq!(answer.expect("nobody waits for the uploads").text(), "ok");
+    }
+    // Whoever has its answer may still send the rest.
+    for mut client in uploads {
+        client.write(b"3\r\ntwo\r\n0\r\n\r\n").await;
+    }
+}
+
+/// The client's fault is no fault of the service.
+#[tokio::test]
+async fn a_body_that_its_client_does_not_finish() {
+    let (_backend, gate) = both("[server]\nbody_timeout = \"200ms\"").await;
+    for (chunks, status, problem) in [
+        ("zz\r\n", 400, "body-incomplete"),
+        ("3\r\none\r\n-1\r\n", 400, "body-incomplete"),
+        ("3\r\none\r\n", 408, "body-timeout"),
+        ("", 408, "body-timeout"),
+    ] {
+        let request = format!("POST /pay HTTP/1.1\r\n{CHUNKED}{chunks}");
+        let answer = send(gate.address, request.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.problem()), (status, problem), "{chunks:?}");
+        assert!(answer.member("detail").as_str().unwrap().contains("passed on"));
+        assert_eq!(answer.header("proxy-status"), "");
+    }
+    let half = "POST /pay HTTP/1.1\r\nHost: g\r\nContent-Length: 9\r\n\r\nhalf";
+    assert_eq!(send(gate.address, half.as_bytes()).await.problem(), "body-timeout");
+    assert_eq!(send(gate.address, &post("/pay", "k", "pay")).await.text(), "pay");
+}
+
+/// Nobody sends anything any more, and what is unused ends all the same.
+#[tokio::test]
+async fn an_unused_connection_to_the_service_is_closed() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "[upstream]\npool_idle = \"200ms\"").await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(&post_with("/pay", &[], "")).await;
+    let mut peer = service.accept().await;
+    peer.head().await;
+    peer.write(OK).await;
+    assert_eq!(client.answer().await.unwrap().text(), "ok");
+    timeout(patience(), peer.ends()).await.expect("it is closed");
 }

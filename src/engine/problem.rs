@@ -40,6 +40,10 @@ pub enum Problem {
     BodyIncomplete,
     /// The request body did not arrive in time.
     BodyTimeout,
+    /// The same of a body that is passed on as it comes: the upstream has a part of it.
+    PassingBodyIncomplete,
+    /// The same of a body that is passed on as it comes: the upstream has a part of it.
+    PassingBodyTimeout,
     /// All buffered bodies together have reached their limit, or the client has as many
     /// requests under way as one connection may.
     Overloaded,

@@ -14,6 +14,8 @@ fn all() -> Vec<Problem> {
         Problem::BodyTooLarge { limit: 7 },
         Problem::BodyIncomplete,
         Problem::BodyTimeout,
+        Problem::PassingBodyIncomplete,
+        Problem::PassingBodyTimeout,
         Problem::Overloaded,
         Problem::StoreUnavailable,
         Problem::ShuttingDown,

@@ -29,6 +29,12 @@ impl Problem {
             detail: detail.to_owned(),
             retry,
         };
+        let effect = match self {
+            Self::PassingBodyIncomplete | Self::PassingBodyTimeout => {
+                "What had come of it was passed on."
+            }
+            _ => "Nothing was executed.",
+        };
         match self {
             Self::KeyMissing => words(
                 StatusCode::BAD_REQUEST,
@@ -60,22 +66,22 @@ impl Problem {
                 ),
                 false,
             ),
-            Self::BodyIncomplete => words(
+            Self::BodyIncomplete | Self::PassingBodyIncomplete => words(
                 StatusCode::BAD_REQUEST,
                 "body-incomplete",
                 "request_body_incomplete",
                 REQUEST,
                 "The request body is incomplete",
-                "The request body ended before it was complete. Nothing was executed.",
+                &format!("The request body ended before it was complete. {effect}"),
                 false,
             ),
-            Self::BodyTimeout => words(
+            Self::BodyTimeout | Self::PassingBodyTimeout => words(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-timeout",
                 "request_body_timeout",
                 REQUEST,
                 "The request body did not arrive in time",
-                "The request body did not arrive in time. Nothing was executed.",
+                &format!("The request body did not arrive in time. {effect}"),
                 false,
             ),
             Self::Overloaded => words(

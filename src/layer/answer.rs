@@ -125,6 +125,8 @@ impl Outcome {
             | Problem::BodyTooLarge { .. }
             | Problem::BodyIncomplete
             | Problem::BodyTimeout
+            | Problem::PassingBodyIncomplete
+            | Problem::PassingBodyTimeout
             | Problem::NoRoute
             | Problem::BadRequest(_)
             | Problem::MethodNotServed => Self::Invalid,

@@ -69,12 +69,15 @@ where
     Ok(Buffered { bytes: gathered.into_bytes(), trailers, permit })
 }
 
-/// Time-outs of a body arrive as [`std::io::ErrorKind::TimedOut`].
 fn fault(error: &(dyn std::error::Error + 'static)) -> Problem {
-    let timed_out = crate::chain(error)
+    if is_timeout(error) { Problem::BodyTimeout } else { Problem::BodyIncomplete }
+}
+
+/// Time-outs of a body arrive as [`std::io::ErrorKind::TimedOut`].
+pub(crate) fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    crate::chain(error)
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::TimedOut);
-    if timed_out { Problem::BodyTimeout } else { Problem::BodyIncomplete }
+        .any(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Frames put together; one frame is not copied.

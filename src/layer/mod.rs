@@ -38,6 +38,8 @@ mod waiters;
 pub use answer::Outcome;
 pub use body::{RequestBody, ResponseBody};
 #[cfg(feature = "proxy")]
+pub(crate) use buffered::is_timeout;
+#[cfg(feature = "proxy")]
 pub(crate) use dispatch::LATE;
 pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};

@@ -10,7 +10,7 @@
 //! How long it may take for what it is sent is `sending`'s.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -172,8 +172,8 @@ fn late(why: &str) -> Poll<io::Result<()>> {
 write_through!(Paced, flushed);
 
 pin_project! {
-    /// A request body with a limit between two pieces. Being late is an
-    /// [`io::ErrorKind::TimedOut`].
+    /// A request body with a limit between two pieces. Its errors are [`Unfinished`]; being
+    /// late is an [`io::ErrorKind::TimedOut`] within.
     #[derive(Debug)]
     pub(crate) struct InboundBody<B> {
         #[pin]
@@ -221,14 +221,16 @@ where
             if is_last && let Some(unread) = this.unread.take() {
                 unread.end();
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            let unfinished = |error: B::Error| Unfinished(error.into()).into();
+            return Poll::Ready(frame.map(|frame| frame.map_err(unfinished)));
         }
         if is_active(Mutant::WaitForBodies) {
             return Poll::Pending;
         }
         this.pause.poll_too_long(cx).map(|()| {
             let late = "a request body took too long (server.body_timeout)";
-            Some(Err(io::Error::new(io::ErrorKind::TimedOut, late).into()))
+            let late = io::Error::new(io::ErrorKind::TimedOut, late);
+            Some(Err(Unfinished(late.into()).into()))
         })
     }
 
@@ -238,6 +240,22 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A request body that its client did not finish.
+#[derive(Debug)]
+pub(crate) struct Unfinished(BoxError);
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request body was not finished: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unfinished {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
     }
 }
 

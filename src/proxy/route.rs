@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower::Layer as _;
 
 use super::{
-    inbound::InboundBody,
+    inbound::{InboundBody, Unfinished},
     observe::RouteMetrics,
     pipeline::{ServedBody, refuse},
     upstream::{Answering, Upstream, UpstreamBody},
@@ -20,7 +20,7 @@ use crate::{
         policy::Policy,
         problem::{Problem, Style},
     },
-    layer::{Look, Managed},
+    layer::{Look, Managed, is_timeout},
 };
 
 /// What the connections to upstreams carry.
@@ -131,7 +131,7 @@ impl Route {
             };
             let response = served.unwrap_or_else(|error: UpstreamError| {
                 tracing::warn!(%error, "an exchange without a key failed");
-                refuse(Problem::UpstreamFailed(error.fault()), self.style())
+                refuse(failure(&error), self.style())
             });
             if let Some(outcome) = response.body().outcome() {
                 self.metrics.count(outcome);
@@ -161,6 +161,18 @@ fn pass(
     // One step, since each moves the request.
     let request = request.map(|body| RequestBody::passing(inbound(body)));
     Serving::Passing(upstream.send(request, since))
+}
+
+/// Whose fault it was. A request body is passed on as it comes, so the upstream's connection
+/// ends when the client's does.
+fn failure(error: &UpstreamError) -> Problem {
+    if !crate::chain(error).any(|error| error.is::<Unfinished>()) {
+        Problem::UpstreamFailed(error.fault())
+    } else if is_timeout(error) {
+        Problem::PassingBodyTimeout
+    } else {
+        Problem::PassingBodyIncomplete
+    }
 }
 
 fn host<B>(request: &Request<B>) -> Option<&str> {

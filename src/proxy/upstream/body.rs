@@ -32,7 +32,7 @@ pub(crate) struct UpstreamBody<B> {
     _slot: Option<Slot>,
 }
 
-impl<B> UpstreamBody<B> {
+impl<B: Send + 'static> UpstreamBody<B> {
     pub(super) fn new(
         incoming: Incoming,
         home: Homing<B>,
@@ -60,7 +60,8 @@ impl<B> UpstreamBody<B> {
     }
 
     /// Gives the connection back. One that has not finished with the exchange, because
-    /// the service answered before it had read all, is closed by its pool.
+    /// the service answered before it had read all, is not kept by its pool: it ends with its
+    /// request.
     fn go_home(&mut self) {
         if let Some((pool, mut connection)) = self.home.take() {
             if !connection.is_free() {
@@ -71,7 +72,7 @@ impl<B> UpstreamBody<B> {
     }
 }
 
-impl<B> Body for UpstreamBody<B> {
+impl<B: Send + 'static> Body for UpstreamBody<B> {
     type Data = Bytes;
     type Error = UpstreamError;
 

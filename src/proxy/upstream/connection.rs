@@ -9,8 +9,7 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -27,7 +26,10 @@ use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::meter::{Meter, Metered};
+use super::{
+    meter::{Meter, Metered},
+    patience::Patience,
+};
 use crate::{BoxError, timer::Timer};
 
 /// A request body up to this length fits the buffers of a socket.
@@ -70,31 +72,20 @@ where
         Ok(Self { sender, driver: Some(driver), meter, reused: false, timer: Timer::default() })
     }
 
-    /// Whether it can carry an exchange. One that is still busy with the last one is
-    /// waited for if a task does that.
-    pub(crate) async fn is_ready(&mut self, limit: Duration) -> bool {
-        if self.driver.is_none() {
-            return matches!(tokio::time::timeout(limit, self.sender.ready()).await, Ok(Ok(())));
-        }
-        // Whether the peer has closed it meanwhile is seen before anything is sent: the
-        // library reads before it writes, and gives the request back.
-        self.sender.is_ready()
-    }
-
-    /// Sends a request and waits for the head of its response, `until` then.
+    /// Sends a request and waits for the head of its response, as long as there is patience.
     ///
     /// The request goes to the library before the future begins, which need not hold it.
     pub(crate) fn exchange(
         &mut self,
         request: Request<B>,
-        until: Instant,
+        patience: Patience,
     ) -> impl Future<Output = Exchanged<B>> + Send {
         let is_small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL);
         if !is_small {
             self.hand_over();
         }
         let response = self.sender.try_send_request(request);
-        Exchange { response, connection: self, until, sent: false }
+        Exchange { response, connection: self, patience, sent: false }
     }
 
     /// Goes on, and looks whether that brought the response.
@@ -112,7 +103,7 @@ pin_project! {
         #[pin]
         response: R,
         connection: &'c mut Connection<B>,
-        until: Instant,
+        patience: Patience,
         sent: bool,
     }
 }
@@ -127,17 +118,24 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let is_first = !mem::replace(this.sent, true);
         // Nothing can have come before the request was written.
-        if mem::replace(this.sent, true)
+        if !is_first
             && let Poll::Ready(response) =
                 this.connection.look(this.response.as_mut(), &mut quiet())
         {
             return Poll::Ready(Ok(response));
         }
-        match this.connection.look(this.response, cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => {
-                this.connection.timer.poll_until(*this.until, cx).map(|()| Err(TooLate))
+        if let Poll::Ready(response) = this.connection.look(this.response, cx) {
+            return Poll::Ready(Ok(response));
+        }
+        if is_first {
+            this.patience.begin(|| this.connection.meter.written());
+        }
+        loop {
+            ready!(this.connection.timer.poll_until(this.patience.next(), cx));
+            if !this.patience.is_left(this.connection.meter.written(), Instant::now()) {
+                return Poll::Ready(Err(TooLate));
             }
         }
     }
@@ -151,19 +149,13 @@ pub(super) fn quiet() -> Context<'static> {
 }
 
 impl<B> Connection<B> {
-    /// Whether the peer has closed it, as far as is known without looking.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Whether it could carry an exchange at once, as far as is known.
+    /// Whether it could carry an exchange at once, as far as is known without looking: the
+    /// last one has ended, its request included, and the peer has not closed.
+    ///
+    /// Whether the peer has closed it meanwhile is seen before anything is sent: the library
+    /// reads before it writes, and gives the request back.
     pub(crate) fn is_free(&self) -> bool {
         self.sender.is_ready()
-    }
-
-    /// Whether it will be free: now, or as soon as its task has seen the end.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.driver.is_none() || self.is_free()
     }
 
     /// Goes on with what is under way.

@@ -6,10 +6,13 @@
 //! 3. A keyed request takes a fresh or just-used connection: a connection that
 //!    its peer is about to close is the most common cause of an unknown outcome
 //!    that need not have been.
+//! 4. A connection is used again when its exchange is over on both sides. A service that
+//!    answers before it has read all leaves one that still sends.
 
 mod body;
 mod connection;
 mod meter;
+mod patience;
 mod pool;
 
 use std::{
@@ -33,6 +36,7 @@ use tower::Service;
 use body::Homing;
 pub(crate) use body::UpstreamBody;
 use connection::Connection;
+use patience::Patience;
 use pool::Pool;
 
 use super::{headers, http2::Slot, pause::Pause};
@@ -139,20 +143,21 @@ where
         let max_idle = if fresh { FRESH } else { Duration::MAX };
         let deadline = self.settings.total_timeout.map(|limit| since + limit);
         let switches = headers::to_upstream(request);
+        let may_move = !keyed && !request.body().is_end_stream();
         let mut now = since;
         loop {
             let (pool, mut connection) = self.connection(max_idle, now).await?;
             headers::address(unsent.as_mut().expect(HERE), pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
-            // One that was there took no time, or its last exchange had yet to end.
+            // One that was there took no time.
             if !reused {
                 now = Instant::now();
             }
             // For a keyed request the gate keeps the time, and records what comes late.
             let limit = self.settings.response_timeout;
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
-            let patience = now + limit;
-            let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+            let patience = Patience::new(limit, deadline, now);
+            let patience = if may_move { patience.while_it_moves(now) } else { patience };
             match connection.exchange(unsent.take().expect(HERE), patience).await {
                 // Nobody asked for another protocol, so nobody could go on with it.
                 Ok(Ok(response))
@@ -209,10 +214,8 @@ where
         let (before, after) = self.pools.split_at(first);
         let mut failure = None;
         for pool in after.iter().chain(before) {
-            while let Some(mut connection) = pool.take(max_idle, now) {
-                if connection.is_ready(pool.connect_timeout()).await {
-                    return Ok((Arc::clone(pool), connection));
-                }
+            if let Some(connection) = pool.take(max_idle, now) {
+                return Ok((Arc::clone(pool), connection));
             }
             // Boxed, since most requests find a connection.
             match Box::pin(pool.connect()).await {

@@ -1,7 +1,11 @@
 //! Connections to one upstream address, the last used first.
+//!
+//! What is unused for `upstream.pool_idle` is closed by the next one who looks, and by a task
+//! that is there as long as there are unused connections.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,7 +29,15 @@ pub(crate) struct Pool<B> {
     url: UpstreamUrl,
     connect_timeout: Duration,
     max_idle: Duration,
-    idle: Mutex<Vec<Idle<B>>>,
+    unused: Mutex<Unused<B>>,
+}
+
+#[derive(Debug)]
+struct Unused<B> {
+    /// The oldest first.
+    idle: Vec<Idle<B>>,
+    /// A task closes what gets too old.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -41,7 +53,7 @@ impl<B> Pool<B> {
             url,
             connect_timeout: settings.connect_timeout,
             max_idle: settings.pool_idle,
-            idle: Mutex::default(),
+            unused: Mutex::new(Unused { idle: Vec::new(), is_swept: false }),
         }
     }
 
@@ -49,14 +61,9 @@ impl<B> Pool<B> {
         &self.url
     }
 
-    /// How long a connection may take.
-    pub(crate) const fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
     /// The connection that was used last, if that was less than `max_idle` before `now`.
     pub(crate) fn take(&self, max_idle: Duration, now: Instant) -> Option<Box<Connection<B>>> {
-        let mut idle = self.idle();
+        let idle = &mut self.unused().idle;
         loop {
             let newest = idle.last()?;
             let age = now.saturating_duration_since(newest.since);
@@ -65,7 +72,7 @@ impl<B> Pool<B> {
                 idle.clear();
                 return None;
             }
-            if newest.connection.is_closed() {
+            if !newest.connection.is_free() {
                 idle.pop();
                 continue;
             }
@@ -73,27 +80,51 @@ impl<B> Pool<B> {
         }
     }
 
-    /// Keeps a connection for the next exchange.
-    pub(crate) fn put(&self, mut connection: Box<Connection<B>>) {
-        if connection.is_closed() || !connection.is_kept() {
+    /// Closes what is too old `now`.
+    fn expire(&self, idle: &mut Vec<Idle<B>>, now: Instant) {
+        let is_old = |idle: &&Idle<B>| now.saturating_duration_since(idle.since) >= self.max_idle;
+        let old = idle.iter().take_while(is_old).count();
+        idle.drain(..old);
+    }
+
+    fn unused(&self) -> MutexGuard<'_, Unused<B>> {
+        // A panic between two operations on the list leaves a list.
+        self.unused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: Send + 'static> Pool<B> {
+    /// Keeps a connection for the next exchange, unless it is still busy with the last one.
+    pub(crate) fn put(self: &Arc<Self>, mut connection: Box<Connection<B>>) {
+        if !connection.is_free() {
             return;
         }
         let now = Instant::now();
-        let mut idle = self.idle();
-        let expired = idle
-            .iter()
-            .take_while(|idle| now.saturating_duration_since(idle.since) > self.max_idle)
-            .count();
-        idle.drain(..expired);
+        let Unused { idle, is_swept } = &mut *self.unused();
+        self.expire(idle, now);
         if idle.len() < MAX_IDLE {
             connection.reused = true;
             idle.push(Idle { connection, since: now });
+            if !mem::replace(is_swept, true) {
+                tokio::spawn(Arc::clone(self).sweep());
+            }
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle<B>>> {
-        // A panic between two operations on the list leaves a list.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes what gets too old, until nothing is left.
+    async fn sweep(self: Arc<Self>) {
+        while let Some(oldest) = self.next_to_expire() {
+            tokio::time::sleep_until(oldest + self.max_idle).await;
+        }
+    }
+
+    /// Since when the oldest connection is unused. Without one nobody waits for the next.
+    fn next_to_expire(&self) -> Option<Instant> {
+        let Unused { idle, is_swept } = &mut *self.unused();
+        self.expire(idle, Instant::now());
+        let oldest = idle.first().map(|idle| idle.since);
+        *is_swept = oldest.is_some();
+        oldest
     }
 }
 
