@@ -81,6 +81,8 @@ pub enum Mutant {
     WaitForReaders,
     /// A connection that became a tunnel has no place among those that are served.
     ForgetTunnels,
+    /// A stream of HTTP/2 holds as much of an answer as the library lets it.
+    HoldWhatIsNotRead,
     /// An exchange whose HTTP/2 client takes nothing of the answer is under way.
     CountStuckStreams,
     /// The cache of responses has no limit.
@@ -133,7 +135,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 62] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -171,6 +173,7 @@ impl Mutant {
         Self::WaitForBodies,
         Self::WaitForReaders,
         Self::ForgetTunnels,
+        Self::HoldWhatIsNotRead,
         Self::CountStuckStreams,
         Self::CacheWithoutLimit,
         Self::ForgetReadAhead,

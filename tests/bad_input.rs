@@ -148,6 +148,31 @@ async fn a_length_and_chunks_at_once() {
 }
 
 #[tokio::test]
+async fn heads_that_are_too_long() {
+    let (backend, gate) = both("").await;
+    let lines = |length: usize| vec!["x".repeat(1000); length / 1000].join("\r\nX-Long: ");
+    for framing in
+        ["Content-Length: 3\r\n\r\npay", "Transfer-Encoding: chunked\r\n\r\n3\r\npay\r\n0\r\n\r\n"]
+    {
+        for (length, status) in [(60_000, 201), (90_000, 431), (400_000, 431)] {
+            let long = lines(length);
+            let request = format!("POST /pay HTTP/1.1\r\nHost: g\r\nX-Long: {long}\r\n{framing}");
+            let mut client = Connection::open(gate.address).await;
+            client.try_write(request.as_bytes()).await;
+            let answer = client.answer().await.unwrap();
+            assert_eq!(answer.status, status, "{length}");
+        }
+    }
+    assert_eq!(backend.count(), 2);
+    backend.put(
+        "long",
+        format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 2\r\n\r\nok", lines(60_000))
+            .as_bytes(),
+    );
+    assert_eq!(send(gate.address, &post("/raw/long", "k", "")).await.text(), "ok");
+}
+
+#[tokio::test]
 async fn http_1_0() {
     let (backend, gate) = both("").await;
     let answer = send(

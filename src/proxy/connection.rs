@@ -11,6 +11,8 @@
 //!    read to its end, and the last answer has been handed to the system.
 //! 3. A connection that has spoken HTTP/1 goes on with HTTP/1.
 //! 4. `server.idle_timeout` counts from the last answer, through the rest.
+//! 5. Somebody who does not read, or sends the longest head there may be, holds buffers of
+//!    [`MAX_HEAD`] and no more.
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
@@ -24,6 +26,7 @@ use super::{
     http2,
     inbound::Paced,
     link::Limits,
+    pace::MAX_HEAD,
     pipeline::Pipeline,
     preface::{self, Rewound, Spoken},
     sending::Sending,
@@ -144,8 +147,10 @@ impl Client {
         });
         // Head and body are copied into one piece: for what is small, the system takes longer
         // to gather two than it takes to copy both.
-        let mut connection =
-            http1::Builder::new().writev(false).serve_connection(TokioIo::new(io), service);
+        let mut connection = http1::Builder::new()
+            .writev(false)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(io), service);
         let mut turns = Turns::new(pace.clone());
         let ended = poll_fn(|cx| match turns.take(cx, |cx| Pin::new(&mut connection).poll(cx)) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),

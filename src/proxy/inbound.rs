@@ -53,6 +53,8 @@ pub(crate) struct Paced<I> {
     exchanges: usize,
     /// A head has begun.
     begun: bool,
+    /// More is kept of it than usual.
+    is_long: bool,
     /// Since when there is something to wait for.
     since: Option<Instant>,
     /// Everything that was to be written has been.
@@ -72,6 +74,7 @@ impl<I> Paced<I> {
             timer: Timer::default(),
             exchanges: 0,
             begun: false,
+            is_long: false,
             since: Some(since),
             flushed: true,
             closing: Watch::new(closing),
@@ -98,7 +101,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
         }
         if read.is_ready() {
             let bytes = &buf.filled()[before..];
-            self.pace.keep(bytes, !self.begun);
+            self.is_long = self.pace.keep(bytes, !self.begun);
             self.pace.rest(false);
             if !self.begun {
                 self.begun = !bytes.is_empty();
@@ -119,6 +122,9 @@ impl<I> Paced<I> {
             self.exchanges = exchanges;
             self.begun = false;
             self.since = None;
+            if std::mem::take(&mut self.is_long) {
+                self.pace.forget_head();
+            }
         }
         self.pace.is_busy()
     }

@@ -82,3 +82,21 @@ async fn an_exchange_that_was_over_at_once_ends_its_head() {
     assert!(pace.is_resting());
     assert_eq!(paced.into_parts().1, begin);
 }
+
+#[tokio::test]
+async fn a_long_head_is_kept_until_its_exchange_has_begun() {
+    for (length, is_kept) in [(100, true), (20_000, false)] {
+        let (mut client, server) = duplex(64 << 10);
+        let limits = Limits { head_timeout: SECOND, idle_timeout: SECOND };
+        let (mut paced, pace) = Paced::new(server, limits, Instant::now(), &Closing::default());
+        let field = "x".repeat(length);
+        let head = format!("POST / HTTP/1.1\r\nContent-Length: 1\r\nX: {field}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        paced.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        assert!(pace.head_has_length());
+        let _busy = pace.begin();
+        client.write_all(b"1").await.unwrap();
+        paced.read_u8().await.unwrap();
+        assert_eq!(pace.head_has_length(), is_kept, "{length}");
+    }
+}

@@ -7,8 +7,17 @@ use std::sync::{
 
 use super::{tunnel::Tunnel, turn::Turn};
 
-/// Heads are kept up to this length, which is beyond what the HTTP library reads.
-const MAX_HEAD: usize = 512 << 10;
+/// How long a head of HTTP/1 may be, in either direction, and how much of a body the HTTP
+/// library holds. Beyond it the library answers a request with 431, and takes a response for
+/// none.
+pub(super) const MAX_HEAD: usize = 64 << 10;
+
+/// Heads are kept up to this length, which is beyond what the library reads: it may have read
+/// a little of what follows.
+const KEPT: usize = 2 * MAX_HEAD;
+
+/// Room that is kept from exchange to exchange. A longer head is given up when it was looked at.
+const USUAL_HEAD: usize = 8 << 10;
 
 /// Shared by a connection and its exchanges.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +69,7 @@ impl Pace {
         let mut fields = [httparse::EMPTY_HEADER; 128];
         let mut request = httparse::Request::new(&mut fields);
         // What was too long to keep, or has too many fields to look at, is in doubt.
-        if !head.is_empty() && request.parse(&head).is_err() {
+        if head.len() == KEPT || !head.is_empty() && request.parse(&head).is_err() {
             return true;
         }
         request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("content-length"))
@@ -102,13 +111,20 @@ impl Pace {
         self.0.unread.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn keep(&self, bytes: &[u8], first: bool) {
+    /// Keeps what has come of a head. True if that is more than usual.
+    pub(super) fn keep(&self, bytes: &[u8], first: bool) -> bool {
         let mut head = self.head();
         if first {
             head.clear();
         }
-        let room = MAX_HEAD - head.len();
+        let room = KEPT - head.len();
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        head.len() > USUAL_HEAD
+    }
+
+    /// The exchange has begun, so nobody looks at its head any more.
+    pub(super) fn forget_head(&self) {
+        *self.head() = Vec::new();
     }
 
     fn head(&self) -> MutexGuard<'_, Vec<u8>> {

@@ -10,16 +10,18 @@ use std::{
     time::Duration,
 };
 
+use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
+
 use crate::{
     both,
     support::{
-        backend::Backend,
+        backend::{Backend, read},
         client::{post, send},
         eventually,
         gate::Process,
         http2::{
             CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw,
-            SETTINGS, block, frame,
+            SETTINGS, WINDOW_UPDATE, block, frame,
         },
         patience,
     },
@@ -99,6 +101,74 @@ async fn floods_of_frames() {
     assert!(others.await.is_err_and(|error| error.is_cancelled()), "others were not served");
     let served = backend.requests().iter().filter(|seen| seen.path() == "/pay").count();
     assert!(served > 5, "others were served {served} times");
+}
+
+/// Clients that ask for much, say that they have room for all of it, and read nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_for_which_there_is_room_and_no_reader() {
+    const CONNECTIONS: usize = 3;
+    const STREAMS: usize = 100;
+    let (url, written) = endless().await;
+    let gate = Process::start("memory:", &url, None);
+    let before = gate.resident();
+    let request: [(&[u8], &[u8]); 4] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":path", b"/large"),
+        (b":authority", b"gate"),
+    ];
+    let head = block(&request);
+    // A window of 2^31 - 1 for each stream, and for the connection.
+    let mut bytes = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    bytes.extend(frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()));
+    for number in 0..STREAMS as u32 {
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head));
+    }
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::open(gate.address).await;
+        raw.write(&bytes).await;
+        clients.push(raw);
+    }
+    eventually("all are answered, and nothing moves any more", async || {
+        let (answers, bytes) = (written.0.load(SeqCst), written.1.load(SeqCst));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        answers == CONNECTIONS * STREAMS && bytes == written.1.load(SeqCst)
+    })
+    .await;
+    let grown = gate.resident().saturating_sub(before);
+    println!("{CONNECTIONS} clients that do not read: grown by {} KiB", grown >> 10);
+    assert!(grown < 2 * BOUND, "grown by {grown} bytes");
+}
+
+/// A service whose answers have no end, how many it gives, and how much it has written.
+async fn endless() -> (String, Arc<(AtomicUsize, AtomicUsize)>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // What waits in the system is nobody's to look at here.
+    socket.set_send_buffer_size(32 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let written = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let counted = Arc::clone(&written);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let written = Arc::clone(&counted);
+            tokio::spawn(async move {
+                if read(&mut stream, &mut Vec::new()).await.is_none() {
+                    return;
+                }
+                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                stream.write_all(head).await.unwrap();
+                written.0.fetch_add(1, SeqCst);
+                while let Ok(length) = stream.write(&[b'x'; 16 << 10]).await {
+                    written.1.fetch_add(length, SeqCst);
+                }
+            });
+        }
+    });
+    (url, written)
 }
 
 /// What a flood consists of, about four megabytes each, and whether the gate hangs up on it

@@ -24,7 +24,11 @@ use self::{
     streams::{Answering, Streams},
 };
 use super::{headers::Peer, link::Limits, pipeline::Pipeline};
-use crate::{closing::Closing, engine::hop::strip_hop_by_hop};
+use crate::{
+    closing::Closing,
+    engine::hop::strip_hop_by_hop,
+    mutants::{Mutant, is_active},
+};
 
 /// How many streams a client may have open; no server should allow fewer (RFC 9113, 6.5.2).
 const MAX_STREAMS: u32 = 100;
@@ -42,6 +46,10 @@ const MAX_HEAD: u32 = 32 << 10;
 /// reads, because its upstream is slow, leaves room for the others.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What a stream holds of an answer that its client does not read, whatever room the client
+/// has made for it: 100 streams hold some 8 MiB. The library's 400 KiB would be 40 MiB.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How long a client may take to hang up after it was told to, if it may be idle so long.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -65,6 +73,7 @@ pub(crate) async fn serve<I>(
             Ok::<_, Infallible>(response.map(|body| Pieces::new(body, Answering::new(slot))))
         }
     });
+    let send_buffer = if is_active(Mutant::HoldWhatIsNotRead) { 400 << 10 } else { SEND_BUFFER };
     // The library's own limits stay: 1024 streams that were reset for their errors, and a
     // number of CONTINUATION frames that follows from the length of a head. Beyond them it
     // closes the connection. Its limit on streams that were reset before anybody saw them
@@ -76,6 +85,7 @@ pub(crate) async fn serve<I>(
         .max_header_list_size(MAX_HEAD)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(send_buffer)
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.head_timeout)
         .serve_connection(TokioIo::new(Heads::new(io, limits.head_timeout)), service);

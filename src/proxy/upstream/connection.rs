@@ -27,6 +27,7 @@ use pin_project_lite::pin_project;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    super::pace::MAX_HEAD,
     meter::{Meter, Metered},
     patience::Patience,
 };
@@ -66,8 +67,11 @@ where
     pub(crate) async fn open(stream: TcpStream) -> hyper::Result<Self> {
         let (io, meter) = Metered::new(stream);
         // Head and body in one piece, as towards the client.
-        let (sender, connection) =
-            http1::Builder::new().writev(false).handshake(TokioIo::new(io)).await?;
+        let (sender, connection) = http1::Builder::new()
+            .writev(false)
+            .max_buf_size(MAX_HEAD)
+            .handshake(TokioIo::new(io))
+            .await?;
         let driver: Driver = Box::pin(connection.with_upgrades());
         Ok(Self { sender, driver: Some(driver), meter, reused: false, timer: Timer::default() })
     }
