@@ -175,6 +175,22 @@ async fn a_service_that_answers_early_holds_up_nobody_else() {
     }
 }
 
+/// It has answered, and takes nothing more of what it was to be sent.
+#[tokio::test]
+async fn a_service_that_answers_early_and_never_reads_is_left() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "[upstream]\nresponse_timeout = \"300ms\"").await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(format!("POST /early HTTP/1.1\r\n{CHUNKED}3\r\none\r\n").as_bytes()).await;
+    let mut peer = service.accept().await;
+    peer.until("one").await;
+    peer.write(OK).await;
+    assert_eq!(client.answer().await.unwrap().text(), "ok");
+    let piece = [b"10000\r\n", &[b'x'; 1 << 16][..], b"\r\n"].concat();
+    let upload = async { while client.try_write(&piece).await {} };
+    timeout(patience(), upload).await.expect("the upload ends");
+}
+
 /// The client's fault is no fault of the service.
 #[tokio::test]
 async fn a_body_that_its_client_does_not_finish() {

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
 
 use super::{
     super::pace::MAX_HEAD,
@@ -44,6 +45,7 @@ pub(crate) struct Connection<B> {
     sender: SendRequest<B>,
     /// `None` when it runs in a task, or has ended.
     driver: Option<Driver>,
+    task: Option<AbortHandle>,
     pub(crate) meter: Arc<Meter>,
     /// It has carried an exchange before, so its peer may be about to close it.
     pub(crate) reused: bool,
@@ -73,7 +75,8 @@ where
             .handshake(TokioIo::new(io))
             .await?;
         let driver: Driver = Box::pin(connection.with_upgrades());
-        Ok(Self { sender, driver: Some(driver), meter, reused: false, timer: Timer::default() })
+        let (driver, timer) = (Some(driver), Timer::default());
+        Ok(Self { sender, driver, task: None, meter, reused: false, timer })
     }
 
     /// Sends a request and waits for the head of its response, as long as there is patience.
@@ -175,8 +178,22 @@ impl<B> Connection<B> {
     /// Gives the connection a task of its own, for as long as it lasts.
     pub(crate) fn hand_over(&mut self) {
         if let Some(driver) = self.driver.take() {
-            tokio::spawn(async move { log(driver.await) });
+            let task = tokio::spawn(async move { log(driver.await) });
+            self.task = Some(task.abort_handle());
         }
+    }
+
+    /// Lets the rest of a request follow when its response has come early, and ends it when
+    /// it has not moved for `limit`. What no task drives ends at once.
+    pub(crate) fn leave(self, limit: Duration) {
+        let Self { task: Some(task), meter, .. } = self else { return };
+        tokio::spawn(async move {
+            let mut seen = None;
+            while !task.is_finished() && seen.replace(meter.written()) != Some(meter.written()) {
+                tokio::time::sleep(limit).await;
+            }
+            task.abort();
+        });
     }
 }
 

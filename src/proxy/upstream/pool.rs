@@ -28,6 +28,7 @@ const MAX_IDLE: usize = 512;
 pub(crate) struct Pool<B> {
     url: UpstreamUrl,
     connect_timeout: Duration,
+    response_timeout: Duration,
     max_idle: Duration,
     unused: Mutex<Unused<B>>,
 }
@@ -52,6 +53,7 @@ impl<B> Pool<B> {
         Self {
             url,
             connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
             max_idle: settings.pool_idle,
             unused: Mutex::new(Unused { idle: Vec::new(), is_swept: false }),
         }
@@ -97,7 +99,7 @@ impl<B: Send + 'static> Pool<B> {
     /// Keeps a connection for the next exchange, unless it is still busy with the last one.
     pub(crate) fn put(self: &Arc<Self>, mut connection: Box<Connection<B>>) {
         if !connection.is_free() {
-            return;
+            return connection.leave(self.response_timeout);
         }
         let now = Instant::now();
         let Unused { idle, is_swept } = &mut *self.unused();
