@@ -114,6 +114,26 @@ async fn a_tunnel_keeps_its_place_among_the_connections() {
     echo(&mut next).await;
 }
 
+/// A client that vanishes without a word would keep its place.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_client_of_a_tunnel_is_asked_for_a_sign_of_life() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "").await;
+    let mut tunnel = tunnel(&gate, &service).await;
+    echo(&mut tunnel).await;
+    let client = tunnel.0.stream.local_addr().unwrap().port();
+    let (from, to) = (format!(":{:04X}", gate.address.port()), format!(":{client:04X}"));
+    // The gate's end of it: addresses, state, queues, and which timer runs. 02 is keep-alive.
+    eventually("the timer for it runs", async || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut lines = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let own = lines.find(|fields| fields[1].ends_with(&from) && fields[2].ends_with(&to));
+        own.unwrap()[5].starts_with("02:")
+    })
+    .await;
+}
+
 /// It holds nothing up, goes on as long as anything else does, and ends without a reset.
 #[tokio::test]
 async fn a_tunnel_ends_with_the_gate() {
