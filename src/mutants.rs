@@ -56,7 +56,7 @@ pub enum Mutant {
     /// A request with a length and chunks passes.
     AcceptTwoFramings,
     /// The length that stands beside the chunks of a response is believed.
-    BelieveLengthBesideChunks,
+    BelieveLength,
     /// A request body that broke off is taken for whole.
     AcceptHalfBody,
     /// Scripts that Redis has forgotten are not loaded again.
@@ -160,7 +160,7 @@ impl Mutant {
         Self::ReuseOldConnections,
         Self::AcknowledgeUnsynced,
         Self::AcceptTwoFramings,
-        Self::BelieveLengthBesideChunks,
+        Self::BelieveLength,
         Self::AcceptHalfBody,
         Self::ForgetScripts,
         Self::DropLate,

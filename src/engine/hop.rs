@@ -27,7 +27,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .collect();
     let is_overruled = headers.contains_key(TRANSFER_ENCODING)
         && headers.contains_key(CONTENT_LENGTH)
-        && !is_active(Mutant::BelieveLengthBesideChunks);
+        && !is_active(Mutant::BelieveLength);
     let is_alone = !headers.keys().skip(first + 1).any(is_hop_by_hop);
     if nominated.is_empty() && is_alone && !is_overruled {
         remove_at(headers, first);

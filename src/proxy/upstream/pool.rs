@@ -115,18 +115,18 @@ impl<B: Send + 'static> Pool<B> {
 
     /// Closes what gets too old, until nothing is left.
     async fn sweep(self: Arc<Self>) {
-        while let Some(oldest) = self.next_to_expire() {
-            tokio::time::sleep_until(oldest + self.max_idle).await;
+        while let Some(next) = self.next_to_expire() {
+            tokio::time::sleep_until(next).await;
         }
     }
 
-    /// Since when the oldest connection is unused. Without one nobody waits for the next.
+    /// When the oldest connection gets too old. Without one nobody waits for the next.
     fn next_to_expire(&self) -> Option<Instant> {
         let Unused { idle, is_swept } = &mut *self.unused();
         self.expire(idle, Instant::now());
-        let oldest = idle.first().map(|idle| idle.since);
-        *is_swept = oldest.is_some();
-        oldest
+        let next = idle.first().and_then(|oldest| oldest.since.checked_add(self.max_idle));
+        *is_swept = next.is_some();
+        next
     }
 }
 
