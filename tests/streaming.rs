@@ -144,7 +144,7 @@ async fn the_time_for_an_exchange_does_not_move() {
 #[tokio::test]
 async fn a_service_that_answers_early_holds_up_nobody_else() {
     let service = Service::start().await;
-    let settings = "[server]\nthreads = 1\n[upstream]\nconnect_timeout = \"60s\"";
+    let settings = "[server]\nthreads = 1\n[upstream]\nconnect_timeout = \"30s\"";
     let gate = Gate::start(&service.url(), settings).await;
     tokio::spawn(async move {
         loop {

@@ -16,10 +16,7 @@ use crate::{
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal cuts it short.
 pub(super) async fn run(config: Config) -> ExitCode {
-    let (filter, format) = match filter(&config.telemetry) {
-        Ok(filter) => (filter, config.telemetry.format),
-        Err(error) => return complain(ExitCode::from(2), &error),
-    };
+    let telemetry = config.telemetry.clone();
     let signals = match Signals::new() {
         Ok(signals) => Mutex::new(signals),
         Err(error) => return complain(ExitCode::FAILURE, &error),
@@ -30,7 +27,7 @@ pub(super) async fn run(config: Config) -> ExitCode {
         Err(error) => return complain(ExitCode::FAILURE, &error),
     };
     // From here on there is a log; a start that fails says why in one line.
-    log(filter, format);
+    log(&telemetry);
     greet(&server, &store, &routes);
     let next = async || signals.lock().await.next().await;
     // The second is waited for when the first has come.
@@ -64,18 +61,13 @@ impl Signals {
     }
 }
 
-fn filter(telemetry: &Telemetry) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&telemetry.log)
-        .map_err(|error| format!("telemetry.log: `{}` is no filter: {error}", telemetry.log))
-}
-
-fn log(filter: EnvFilter, format: LogFormat) {
+fn log(telemetry: &Telemetry) {
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&telemetry.log))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     // Only an earlier subscriber of the same process could be in the way; it stays.
-    let _ = match format {
+    let _ = match telemetry.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };

@@ -55,6 +55,7 @@ fn settings_that_contradict_each_other_are_named() {
         ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
         ("[admin]\nlisten = \"0.0.0.0:9901\"", &["admin.listen", "token_file"]),
         ("[store]\nurl = \"mysql://x\"", &["store.url", "redis://"]),
+        ("[telemetry]\nlog = \"a=loud\"", &["telemetry.log", "a=loud"]),
         ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
         ("[[route]]\npath = \"/x\"\n[[route]]\npath = \"/x\"", &["route[1]", "already"]),

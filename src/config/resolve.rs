@@ -1,5 +1,7 @@
 //! From the file to what the program uses.
 
+use tracing_subscriber::EnvFilter;
+
 use super::{
     Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
     policy::policy,
@@ -51,7 +53,7 @@ impl Config {
             server: self::server(server)?,
             store: self::store(store)?,
             admin: self::admin(admin)?,
-            telemetry: self::telemetry(telemetry),
+            telemetry: self::telemetry(telemetry)?,
             routes,
             max_buffered,
         })
@@ -172,9 +174,12 @@ fn admin(raw: RawAdmin) -> Result<Admin, ConfigError> {
     Ok(Admin { listen, token_file: raw.token_file })
 }
 
-fn telemetry(raw: RawTelemetry) -> Telemetry {
-    let default = Telemetry::default();
-    Telemetry { log: raw.log.unwrap_or(default.log), format: raw.format.unwrap_or(LogFormat::Text) }
+fn telemetry(raw: RawTelemetry) -> Result<Telemetry, ConfigError> {
+    let log = raw.log.unwrap_or(Telemetry::default().log);
+    EnvFilter::try_new(&log).map_err(|error| {
+        ConfigError::setting("telemetry.log", &format!("`{log}` is no filter: {error}"))
+    })?;
+    Ok(Telemetry { log, format: raw.format.unwrap_or(LogFormat::Text) })
 }
 
 pub(super) fn in_route(route: &str, setting: &str) -> String {

@@ -84,7 +84,7 @@ impl FromStr for StoreUrl {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", "")) => Err(format!("`{text}` names no folder; {KNOWN}")),
             Some(("file", folder)) => Ok(Self::File(folder.trim_start_matches("//").into())),
-            Some(("redis", rest)) if rest.len() > 2 && rest.starts_with("//") => {
+            Some(("redis", rest)) if rest.len() > 2 && is_redis(text) => {
                 Ok(Self::Redis(text.to_owned()))
             }
             _ => Err(format!("`{}` is no store; {KNOWN}", masked(text))),
@@ -101,6 +101,15 @@ impl fmt::Display for StoreUrl {
             Self::Redis(url) => f.write_str(&masked(url)),
         }
     }
+}
+
+/// Whether the store would take it.
+fn is_redis(url: &str) -> bool {
+    #[cfg(feature = "redis")]
+    let is_one = redis::IntoConnectionInfo::into_connection_info(url).is_ok();
+    #[cfg(not(feature = "redis"))]
+    let is_one = url.starts_with("redis://");
+    is_one
 }
 
 fn masked(url: &str) -> String {
@@ -131,6 +140,10 @@ mod tests {
         let url: StoreUrl = "redis://:secret@cache:6379/1".parse().unwrap();
         assert_eq!(url.to_string(), "redis://***@cache:6379/1");
         assert_eq!("file:./data".parse(), Ok(StoreUrl::File("./data".into())));
+        #[cfg(feature = "redis")]
+        for wrong in ["redis://cache:port", "redis://cache/one"] {
+            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+        }
         for wrong in ["memory", "file:", "redis:", "redis://", "http://x", "memory:x"] {
             assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
         }
