@@ -44,6 +44,7 @@ mod link;
 mod listing;
 mod marker;
 mod options;
+mod replicated;
 mod request;
 mod scripts;
 mod verify;
@@ -100,21 +101,6 @@ impl RedisStore {
         }
     }
 
-    async fn swapped(&self, call: Cmd) -> Result<Write, StoreError> {
-        if self.replicas() == 0 {
-            return self.compare("swap", &scripts::SWAP, call).await;
-        }
-        let mut call = pipeline([call]);
-        let waits = self.wait_for_replicas(&mut call);
-        let call = Request::Script(&scripts::SWAP, Commands::Many(&call));
-        let mut replies = replies(self.link.run("swap", call).await?, "swap")?;
-        let is_replicated = self.is_replicated(waits, &mut replies);
-        match written("swap", replies.pop().unwrap_or(Value::Nil))? {
-            Write::Applied if !is_replicated => Err(self.too_few_replicas("swap", waits)),
-            write => Ok(write),
-        }
-    }
-
     async fn compare(
         &self,
         operation: &str,
@@ -131,44 +117,6 @@ impl RedisStore {
             Box::pin(self.link.look("claim")).await?;
         }
         self.link.guard().admit()
-    }
-
-    /// How many replicas a write waits for.
-    fn replicas(&self) -> u8 {
-        if is_active(Mutant::IgnoreReplicas) { 0 } else { self.options.durability.replicas() }
-    }
-
-    /// Lets an operation wait for the replicas of its write, unless that is known to be in
-    /// vain.
-    fn wait_for_replicas(&self, pipeline: &mut Pipeline) -> bool {
-        let replicas = self.replicas();
-        let waits = replicas > 0 && !self.link.guard().replicas_are_behind();
-        if waits {
-            pipeline.cmd("WAIT").arg(replicas).arg(milliseconds(self.options.reply_timeout / 2));
-        }
-        waits
-    }
-
-    /// Takes the last reply of an operation that waited, and judges it.
-    fn is_replicated(&self, waits: bool, reply: &mut Vec<Value>) -> bool {
-        let wanted = i64::from(self.replicas());
-        match waits {
-            true => matches!(reply.pop(), Some(Value::Int(have)) if have >= wanted),
-            false => wanted == 0,
-        }
-    }
-
-    /// Only who waited in vain has learnt something of them.
-    fn too_few_replicas(&self, operation: &str, waited: bool) -> StoreError {
-        if waited {
-            self.link.guard().replicas_fell_behind();
-        }
-        let wanted = self.options.durability.replicas();
-        let peer = self.link.peer();
-        let what = format!(
-            "{operation} at Redis {peer}: fewer than {wanted} replicas have it (store.durability)"
-        );
-        StoreError::new(StoreErrorKind::Unavailable, what)
     }
 }
 
