@@ -175,6 +175,23 @@ async fn a_service_that_answers_early_holds_up_nobody_else() {
     }
 }
 
+/// What a task of its own has sent leaves a connection like any other.
+#[tokio::test]
+async fn a_connection_that_has_taken_a_long_body_is_used_again() {
+    let (backend, gate) = both("[server]\nthreads = 1\n[upstream]\npool_idle = \"1m\"").await;
+    let long = "x".repeat(200 << 10);
+    let chunked = format!("POST /pay HTTP/1.1\r\n{CHUNKED}3\r\none\r\n0\r\n\r\n");
+    for round in 0..5 {
+        assert_eq!(send(gate.address, &post_with("/pay", &[], &long)).await.status, 201);
+        assert_eq!(send(gate.address, chunked.as_bytes()).await.status, 201);
+        assert_eq!(
+            send(gate.address, &post("/pay", &format!("k{round}"), &long)).await.status,
+            201
+        );
+    }
+    assert!(backend.connections() <= 3, "{} for 15 exchanges", backend.connections());
+}
+
 /// It has answered, and takes nothing more of what it was to be sent.
 #[tokio::test]
 async fn a_service_that_answers_early_and_never_reads_is_left() {

@@ -25,7 +25,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
+use tokio::{
+    net::TcpStream,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
     super::pace::MAX_HEAD,
@@ -45,7 +49,7 @@ pub(crate) struct Connection<B> {
     sender: SendRequest<B>,
     /// `None` when it runs in a task, or has ended.
     driver: Option<Driver>,
-    task: Option<AbortHandle>,
+    task: Option<JoinHandle<()>>,
     pub(crate) meter: Arc<Meter>,
     /// It has carried an exchange before, so its peer may be about to close it.
     pub(crate) reused: bool,
@@ -178,21 +182,22 @@ impl<B> Connection<B> {
     /// Gives the connection a task of its own, for as long as it lasts.
     pub(crate) fn hand_over(&mut self) {
         if let Some(driver) = self.driver.take() {
-            let task = tokio::spawn(async move { log(driver.await) });
-            self.task = Some(task.abort_handle());
+            self.task = Some(tokio::spawn(async move { log(driver.await) }));
         }
     }
 
     /// Lets the rest of a request follow when its response has come early, and ends it when
     /// it has not moved for `limit`. What no task drives ends at once.
     pub(crate) fn leave(self, limit: Duration) {
-        let Self { task: Some(task), meter, .. } = self else { return };
+        let Self { task: Some(mut task), meter, .. } = self else { return };
         tokio::spawn(async move {
-            let mut seen = None;
-            while !task.is_finished() && seen.replace(meter.written()) != Some(meter.written()) {
-                tokio::time::sleep(limit).await;
+            let mut seen = meter.written();
+            while timeout(limit, &mut task).await.is_err() {
+                let written = meter.written();
+                if mem::replace(&mut seen, written) == written {
+                    return task.abort();
+                }
             }
-            task.abort();
         });
     }
 }
