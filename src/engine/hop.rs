@@ -25,10 +25,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != TRAILER && !is_for_everybody(name))
         .collect();
-    let is_overruled = headers.contains_key(TRANSFER_ENCODING)
-        && headers.contains_key(CONTENT_LENGTH)
-        && !is_active(Mutant::BelieveLength);
-    let is_alone = !headers.keys().skip(first + 1).any(is_hop_by_hop);
+    let (mut is_alone, mut is_chunked) = (true, false);
+    for (index, name) in headers.keys().enumerate().skip(first) {
+        if is_hop_by_hop(name) {
+            is_alone &= index == first;
+            is_chunked |= *name == TRANSFER_ENCODING;
+        }
+    }
+    let is_overruled =
+        is_chunked && headers.contains_key(CONTENT_LENGTH) && !is_active(Mutant::BelieveLength);
     if nominated.is_empty() && is_alone && !is_overruled {
         remove_at(headers, first);
     } else {

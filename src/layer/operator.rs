@@ -73,8 +73,7 @@ impl Gate {
             None => return Ok(Resolved::Absent),
             // Its owner waits for a late response, and says so every now and then.
             Some(Record::Unknown(unknown))
-                if unknown.fence.token == shown.token
-                    && unknown.fence.revision > shown.revision =>
+                if unknown.fence != shown && unknown.fence.admits(shown) =>
             {
                 if matches!(resolution, Resolution::NotExecuted) {
                     return Ok(Resolved::StillPending);

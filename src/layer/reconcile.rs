@@ -162,7 +162,7 @@ impl<S, B> Inquiry<S, B> {
                     }
                     match store.get(&key).await? {
                         // Its owner still waits, and has only said so once more.
-                        Some(Record::Unknown(unknown)) if unknown.fence.token == expect.token => {
+                        Some(Record::Unknown(unknown)) if unknown.fence.admits(expect) => {
                             expect = unknown.fence;
                         }
                         _ => return Ok(Learnt::Overtaken),
