@@ -43,6 +43,13 @@ fn configure(server: &Server, setting: &str, value: &str) {
     redis::cmd("CONFIG").arg(&["SET", setting, value]).exec(&mut server.connection()).unwrap();
 }
 
+/// Has everything written to the file that was acknowledged: with `everysec` a write may wait
+/// for an earlier one to be forced, and a kill would take it along.
+fn flush(server: &Server) {
+    configure(server, "appendfsync", "always");
+    redis::cmd("SET").arg("flushed").arg(1).exec(&mut server.connection()).unwrap();
+}
+
 async fn claim(store: &RedisStore) -> Result<Claimed, StoreErrorKind> {
     let claimed = store.claim(&key(), &pending(owner()), KEEP).await;
     claimed.map_err(|error| error.kind())
@@ -206,6 +213,7 @@ async fn a_restart_is_judged_by_how_the_server_wrote_before() {
         let store = connect(&server.url(), Durability::Acknowledged);
         let _ = store.ping().await;
         store.acknowledge_loss().await.unwrap();
+        flush(&server);
         server.kill();
         server.restart();
         configure(&server, "appendfsync", "always");
@@ -222,6 +230,7 @@ async fn a_server_that_is_full_when_it_comes_back_is_read_from() {
     let store = connect(&server.url(), Durability::Acknowledged);
     let (there, fence) = (key(), owner());
     store.claim(&there, &pending(fence), KEEP).await.unwrap();
+    flush(&server);
     server.kill();
     server.restart();
     configure(&server, "maxmemory", "1");
