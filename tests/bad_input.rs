@@ -276,6 +276,24 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(backend.count(), 2);
 }
 
+/// The first one's length is not that of the second, whose chunks are all the length it has.
+#[tokio::test]
+async fn chunks_behind_a_request_with_a_length() {
+    let (backend, gate) = both("").await;
+    let mut client = Connection::open(gate.address).await;
+    let mut requests = post("/pay", "length", "1");
+    let chunked = "POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: chunks\r\n\
+        Transfer-Encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n";
+    requests.extend_from_slice(chunked.as_bytes());
+    requests.extend_from_slice(&post("/pay", "another", "3"));
+    client.write(&requests).await;
+    for body in ["1", "2", "3"] {
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.text()), (201, body));
+    }
+    assert_eq!(backend.count(), 3);
+}
+
 #[tokio::test]
 async fn expect_continue_is_answered_after_the_head_is_acceptable() {
     let (backend, gate) = both("").await;

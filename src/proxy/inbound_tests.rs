@@ -93,8 +93,8 @@ async fn a_long_head_is_kept_until_its_exchange_has_begun() {
         let head = format!("POST / HTTP/1.1\r\nContent-Length: 1\r\nX: {field}\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         paced.read_exact(&mut vec![0; head.len()]).await.unwrap();
-        assert!(pace.head_has_length());
         let _busy = pace.begin();
+        assert!(pace.head_has_length());
         client.write_all(b"1").await.unwrap();
         paced.read_u8().await.unwrap();
         assert_eq!(pace.head_has_length(), is_kept, "{length}");

@@ -32,12 +32,20 @@ struct Shared {
     unread: AtomicUsize,
     /// Nothing was to be done for a while.
     resting: AtomicBool,
-    /// What arrived since the last exchange: the head of the next request, and
-    /// perhaps more.
-    head: Mutex<Vec<u8>>,
+    head: Mutex<Head>,
     /// What the connection becomes when HTTP has ended on it.
     tunnel: Mutex<Option<Tunnel>>,
     turn: Turn,
+}
+
+/// What arrived since the last exchange.
+#[derive(Debug, Default)]
+struct Head {
+    /// The head of the next request, and perhaps more.
+    bytes: Vec<u8>,
+    /// The number of the exchange that this head begins. What was pipelined behind it begins
+    /// others, and none of them is kept.
+    exchange: usize,
 }
 
 impl Pace {
@@ -65,11 +73,14 @@ impl Pace {
     /// False for a request that was pipelined behind another one; the library then
     /// believes the chunks and closes the connection.
     pub(crate) fn head_has_length(&self) -> bool {
-        let head = self.head();
+        let Head { bytes: ref head, exchange } = *self.head();
+        if exchange != self.exchanges() {
+            return false;
+        }
         let mut fields = [httparse::EMPTY_HEADER; 128];
         let mut request = httparse::Request::new(&mut fields);
         // What was too long to keep, or has too many fields to look at, is in doubt.
-        if head.len() == KEPT || !head.is_empty() && request.parse(&head).is_err() {
+        if head.len() == KEPT || !head.is_empty() && request.parse(head).is_err() {
             return true;
         }
         request.headers.iter().any(|field| field.name.eq_ignore_ascii_case("content-length"))
@@ -115,19 +126,20 @@ impl Pace {
     pub(super) fn keep(&self, bytes: &[u8], first: bool) -> bool {
         let mut head = self.head();
         if first {
-            head.clear();
+            head.bytes.clear();
+            head.exchange = self.exchanges().wrapping_add(1);
         }
-        let room = KEPT - head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        head.len() > USUAL_HEAD
+        let room = KEPT - head.bytes.len();
+        head.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        head.bytes.len() > USUAL_HEAD
     }
 
     /// The exchange has begun, so nobody looks at its head any more.
     pub(super) fn forget_head(&self) {
-        *self.head() = Vec::new();
+        self.head().bytes = Vec::new();
     }
 
-    fn head(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn head(&self) -> MutexGuard<'_, Head> {
         // A panic while the lock is held leaves a list of bytes.
         self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
     }

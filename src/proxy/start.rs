@@ -80,6 +80,7 @@ fn embedded(
 fn embedded_options(config: &StoreConfig) -> crate::store::EmbeddedOptions {
     let mut options = crate::store::EmbeddedOptions::default();
     options.page_cache = config.page_cache.unwrap_or(options.page_cache);
+    options.reply_timeout = config.timeout;
     options
 }
 
