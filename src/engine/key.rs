@@ -173,6 +173,10 @@ pub fn find(
 }
 
 fn in_header(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Found>, KeyError> {
+    // Most requests have neither, and to go through a few names is less than two look-ups.
+    if !headers.keys().any(|held| held == name || held == CONNECTION) {
+        return Ok(None);
+    }
     // Also when it is not there: a proxy before this one may have taken it away.
     if nominated(name, headers) {
         return Err(KeyError::HopByHop);
