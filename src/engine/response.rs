@@ -118,8 +118,20 @@ impl Recorded {
     /// has more fields than are recorded.
     pub(crate) fn copy_of(head: &mut Parts, body: &[u8], trailers: Option<&mut HeaderMap>) -> Self {
         let fields = head.headers.len() + trailers.as_ref().map_or(0, |trailers| trailers.len());
-        let stored = StoredResponse::copy_of(head, body, trailers);
+        Self::of(StoredResponse::copy_of(head, body, trailers), fields)
+    }
+
+    fn of(stored: StoredResponse, fields: usize) -> Self {
         if fields > MOST_FIELDS { Self::StatusOnly(stored.status) } else { Self::Whole(stored) }
+    }
+}
+
+/// Whole, or only its status if it has more fields than are recorded.
+impl From<StoredResponse> for Recorded {
+    fn from(stored: StoredResponse) -> Self {
+        let is_field = |field: &Result<_, &str>| matches!(field, Ok((3 | 6, _)));
+        let fields = Reader(&stored.message).filter(is_field).count();
+        Self::of(stored, fields)
     }
 }
 

@@ -73,7 +73,10 @@ fn of_a_response_with_thousands_of_headers_the_status_is_recorded() {
         let map = |count| names(count).map(|name| (name, HeaderValue::from_static("1"))).collect();
         let mut head = head(&[]);
         head.headers = map(count);
-        Recorded::copy_of(&mut head, b"paid", Some(&mut map(trailers)))
+        let by_hand = StoredResponse::new(head.clone(), "paid".into(), Some(map(trailers)));
+        let recorded = Recorded::copy_of(&mut head, b"paid", Some(&mut map(trailers)));
+        assert_eq!(Recorded::from(by_hand), recorded);
+        recorded
     };
     assert!(matches!(of(MOST_FIELDS - 1, 1), Recorded::Whole(_)));
     assert_eq!(of(MOST_FIELDS, 1), Recorded::StatusOnly(StatusCode::OK));

@@ -9,7 +9,7 @@ use super::gate::Gate;
 use crate::{
     engine::{
         policy::Policy,
-        record::{Done, Fence, Record, Recorded, StoreKey, StoredResponse},
+        record::{Done, Fence, Record, StoreKey, StoredResponse},
     },
     store::{StoreError, Write},
 };
@@ -17,7 +17,8 @@ use crate::{
 /// What became of a request whose outcome was unknown.
 #[derive(Clone, Debug)]
 pub enum Resolution {
-    /// It was executed; retries get this response.
+    /// It was executed; retries get this response. Of one with more than 4096 fields only the
+    /// status is recorded, as of one that came by itself.
     Executed(StoredResponse),
     /// It was not executed, and cannot be any more; a retry executes.
     NotExecuted,
@@ -98,7 +99,7 @@ impl Gate {
                     fingerprint,
                     completed: now,
                     retained_until: now.after(policy.retention),
-                    response: Recorded::Whole(response),
+                    response: response.into(),
                 }));
                 self.store().swap(key, shown, &record, policy.keep_done()).await?
             }
