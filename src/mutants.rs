@@ -53,6 +53,12 @@ pub enum Mutant {
     ReuseOldConnections,
     /// A write is acknowledged before it is on the disk.
     AcknowledgeUnsynced,
+    /// A disk that hangs is waited for.
+    WaitForDisk,
+    /// What comes while the disk hangs waits in line.
+    QueueAtHungDisk,
+    /// A claim is made for somebody who was told that it was not.
+    MakeAbandonedClaims,
     /// A request with a length and chunks passes.
     AcceptTwoFramings,
     /// The length that stands beside the chunks of a response is believed.
@@ -135,7 +141,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 65] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -159,6 +165,9 @@ impl Mutant {
         Self::LateRetryIsNew,
         Self::ReuseOldConnections,
         Self::AcknowledgeUnsynced,
+        Self::WaitForDisk,
+        Self::QueueAtHungDisk,
+        Self::MakeAbandonedClaims,
         Self::AcceptTwoFramings,
         Self::BelieveLength,
         Self::AcceptHalfBody,

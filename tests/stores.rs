@@ -12,6 +12,9 @@ mod support;
 #[path = "stores/embedded.rs"]
 mod embedded;
 #[cfg(feature = "embedded")]
+#[path = "stores/hanging.rs"]
+mod hanging;
+#[cfg(feature = "embedded")]
 #[path = "stores/power.rs"]
 mod power;
 #[cfg(feature = "redis")]

@@ -133,7 +133,7 @@ impl Default for Upstream {
 pub struct StoreConfig {
     /// The store.
     pub url: StoreUrl,
-    /// How long an operation of a remote store may take.
+    /// How long a reply of a Redis, or of the disk under an embedded store, may take.
     pub timeout: Duration,
     /// How many bytes of recorded responses the process keeps at hand.
     pub cache: usize,

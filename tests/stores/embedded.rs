@@ -65,7 +65,7 @@ async fn embedded_conforms_by_a_clock_of_ones_own() {
 #[tokio::test]
 async fn without_a_page_cache_a_record_is_read_from_the_file() {
     let disk = Disk::default();
-    let store = with(&disk, EmbeddedOptions { page_cache: 0 });
+    let store = with(&disk, EmbeddedOptions { page_cache: 0, ..EmbeddedOptions::default() });
     let fence = owner();
     // More than fit the first page of a table, which is kept with it.
     let keys: Vec<StoreKey> = (0..500).map(|_| key()).collect();

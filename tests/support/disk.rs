@@ -21,6 +21,7 @@ pub(crate) struct Disk {
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: Mutex<bool>,
+    waiting: AtomicUsize,
     opened: Condvar,
     failing: AtomicBool,
     reads: AtomicUsize,
@@ -54,6 +55,11 @@ impl Gate {
         *self.closed.lock().unwrap() = true;
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
     /// Lets them go on.
     pub(crate) fn open(&self) {
         *self.closed.lock().unwrap() = false;
@@ -76,8 +82,10 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.gate.waiting.fetch_add(1, SeqCst);
         let closed = self.gate.closed.lock().unwrap();
         drop(self.gate.opened.wait_while(closed, |closed| *closed).unwrap());
+        self.gate.waiting.fetch_sub(1, SeqCst);
         match self.gate.failing.load(SeqCst) {
             true => Err(io::Error::other("the test's disk fails")),
             false => self.inner.sync_data(),

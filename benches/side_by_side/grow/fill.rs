@@ -30,17 +30,17 @@ const STEP: u64 = 500_000;
 /// Writes `count` records into the store of `url`, and closes it.
 pub(super) fn fill(url: &str, count: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Thousands of operations wait in line here, which no gate lets happen.
+    let reply_timeout = Duration::from_secs(60);
     runtime.block_on(async {
         match url.strip_prefix("file:") {
             Some(folder) => {
                 // Room for the whole index, so that the last records go in as fast as the first.
-                let options = EmbeddedOptions { page_cache: 640 << 20 };
+                let options = EmbeddedOptions { page_cache: 640 << 20, reply_timeout };
                 let store = EmbeddedStore::open_with(folder, Arc::new(System), options)?;
                 write(&store, url, count).await
             }
             None => {
-                // Thousands of operations wait in line here, which no gate lets happen.
-                let reply_timeout = Duration::from_secs(60);
                 let options = RedisOptions { reply_timeout, ..RedisOptions::default() };
                 write(&RedisStore::connect(url, options)?, url, count).await
             }

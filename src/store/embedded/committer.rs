@@ -4,10 +4,12 @@
 //!    [`BATCH`] operations; nobody waits for a batch to fill.
 //! 2. An operation is answered when its frame has been forced to the disk.
 //! 3. A batch that changes nothing writes nothing: what it read lasts already.
-//! 4. What cannot be read is an error to whoever asked for it, and nobody else.
-//! 5. When a write fails, nobody knows whether it lasts. Everything after it is
+//! 4. A claim that nobody waits for any more is not made. He may have been told that the disk
+//!    does not answer, and a record without an owner would be an outcome that is unknown.
+//! 5. What cannot be read is an error to whoever asked for it, and nobody else.
+//! 6. When a write fails, nobody knows whether it lasts. Everything after it is
 //!    refused until the files have been opened anew.
-//! 6. From time to time what has gathered is handed to the [mover](super::mover), and
+//! 7. From time to time what has gathered is handed to the [mover](super::mover), and
 //!    the journal goes on in its other file. One such move is under way at a time; when
 //!    the mover falls behind, batches are delayed, a little at first.
 
@@ -99,10 +101,12 @@ impl Committer {
             };
             match next {
                 Ok(first) => {
+                    self.shared.hand.take();
                     let batch = self.gather(first);
                     self.work(batch);
                     self.move_on(false);
                     self.slow_down();
+                    self.shared.hand.lay_down();
                 }
                 Err(RecvTimeoutError::Timeout) => self.move_on(true),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -136,7 +140,8 @@ impl Committer {
         }
         let now = self.shared.ambient.now();
         let mut batch = Batch { shared: &self.shared, now, changes: Changes::new() };
-        let done: Vec<Done> = jobs.into_iter().map(|job| job.run(&mut batch)).collect();
+        let wanted = jobs.into_iter().filter(|job| !job.is_abandoned());
+        let done: Vec<Done> = wanted.map(|job| job.run(&mut batch)).collect();
         let changes = batch.changes;
         match self.commit(changes, now) {
             Ok(()) => done.into_iter().for_each(Done::answer),

@@ -14,6 +14,7 @@ use crate::{
         policy::Keep,
         record::{Fence, Record, StoreKey},
     },
+    mutants::{Mutant, is_active},
     store::{Claimed, StoreError, Write},
 };
 
@@ -65,6 +66,12 @@ impl Job {
             }
             Self::Remove { .. } | Self::Ping { .. } => 0,
         }
+    }
+
+    /// Whether it is a claim of somebody who has left.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Claim { reply, .. } if reply.is_closed())
+            && !is_active(Mutant::MakeAbandonedClaims)
     }
 
     /// Does the operation. One that meets what cannot be read changes nothing and is an error

@@ -10,6 +10,8 @@
 //!    [mover], has put thousands of changes into the [tables] in one transaction.
 //!    It removes what has expired, too. Nobody waits for it.
 //! 3. Opening the folder puts what the journal holds into the tables first.
+//! 4. A disk that hangs is an error in time. What was asked of it may be done all the same, but
+//!    for a claim that nobody waits for any more.
 //!
 //! Reads look into memory first, then into the tables as they were committed last.
 
@@ -22,10 +24,11 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use redb::{Database, StorageBackend, backends::FileBackend};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use self::{
     committer::Committer,
@@ -38,7 +41,10 @@ use self::{
     tables::{Broken, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
-use crate::ambient::Ambient;
+use crate::{
+    ambient::Ambient,
+    mutants::{Mutant, is_active},
+};
 
 mod committer;
 #[cfg(test)]
@@ -87,6 +93,7 @@ pub struct EmbeddedStore {
     jobs: Option<Sender<Job>>,
     /// The committer and the mover, in this order.
     threads: Vec<JoinHandle<()>>,
+    reply_within: Duration,
 }
 
 impl EmbeddedStore {
@@ -130,7 +137,8 @@ impl EmbeddedStore {
             .map_err(|error: io::Error| unavailable(&what("cannot open a file in"), error))?;
         // The names of new files last only when their folder has been written too.
         folder::sync(path).map_err(|error| unavailable(&what("cannot write"), error))?;
-        Self::start(database, responses, journal, &file.display().to_string(), ambient)
+        let files = (responses, journal);
+        Self::start(database, files, &file.display().to_string(), ambient, options)
     }
 
     /// A store over any storage that redb can use, for instance one of a test that
@@ -154,7 +162,7 @@ impl EmbeddedStore {
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
         let responses = Box::new(Paced::new(responses));
-        Self::start(database, responses, journal, "a custom backend", ambient)
+        Self::start(database, (responses, journal), "a custom backend", ambient, options)
     }
 
     /// How many times the journal was forced to the disk since the store was opened.
@@ -175,10 +183,10 @@ impl EmbeddedStore {
 
     fn start(
         database: Database,
-        responses: File,
-        journal: [File; 2],
+        (responses, journal): (File, [File; 2]),
         name: &str,
         ambient: Arc<dyn Ambient>,
+        options: EmbeddedOptions,
     ) -> Result<Self, StoreError> {
         let (layout, tables, (last, secret)) =
             opening::tables(&database, responses, &journal, name, &*ambient)?;
@@ -197,17 +205,29 @@ impl EmbeddedStore {
             spawn("oncegate-commit", || committer.run())?,
             spawn("oncegate-tables", || mover.run())?,
         ];
-        Ok(Self { shared, jobs: Some(jobs), threads: threads.into() })
+        let reply_within = options.reply_timeout;
+        Ok(Self { shared, jobs: Some(jobs), threads: threads.into(), reply_within })
     }
 
-    /// Hands an operation to the committer and waits for its answer.
+    /// Hands an operation to the committer and waits for its answer, for as long as the disk
+    /// may take.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
+        self.shared.check()?;
+        let limit = self.reply_within;
+        let late = || StoreError::timeout("the disk of the embedded store", limit);
+        if self.shared.hand.is_busy_for(limit) && !is_active(Mutant::QueueAtHungDisk) {
+            return Err(late());
+        }
         let (reply, answer) = oneshot::channel();
         if let Some(jobs) = &self.jobs {
             // A queue without a reader drops the job, which the next line notices.
             let _ = jobs.send(job(reply));
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::failed()))
+        let answer = async { answer.await.unwrap_or_else(|_| Err(StoreError::failed())) };
+        if is_active(Mutant::WaitForDisk) {
+            return answer.await;
+        }
+        timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an embedded store may take.
 
+use std::time::Duration;
+
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// The part of the memory that there is, which is for pages unless it is said otherwise.
@@ -8,10 +10,10 @@ const PART: u64 = 16;
 /// As much at the least: half of it has room for what a transaction writes.
 const LEAST: u64 = 96 << 20;
 
-/// How to use the memory of the machine.
+/// How to use the memory and the disk of the machine.
 ///
 /// # Defaults
-/// For pages of the tables a sixteenth of the memory of the machine, or of what the control
+/// Two seconds for an answer of the disk. For pages of the tables a sixteenth of the memory of the machine, or of what the control
 /// group of this process may take (of a container, or a unit of systemd) if that is less; 96 MiB
 /// at the least.
 ///
@@ -24,7 +26,7 @@ const LEAST: u64 = 96 << 20;
 /// };
 ///
 /// // Room for the index of ten million records.
-/// let options = EmbeddedOptions { page_cache: 640 << 20 };
+/// let options = EmbeddedOptions { page_cache: 640 << 20, ..EmbeddedOptions::default() };
 /// let store = EmbeddedStore::open_with("./oncegate-data", Arc::new(System), options)?;
 /// # Ok::<(), oncegate::store::StoreError>(())
 /// ```
@@ -41,12 +43,21 @@ pub struct EmbeddedOptions {
     /// What tells new keys from old ones takes another 1.5 bytes a record, and is no part of
     /// this.
     pub page_cache: usize,
+    /// How long an operation waits for the disk. Beyond it nobody knows whether it lasts, as with
+    /// a remote store whose reply is late; and as long as the disk does not answer, what comes is
+    /// refused at once, so that nothing piles up.
+    ///
+    /// It does not bound the read of an old record from a disk that hangs.
+    pub reply_timeout: Duration,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
         let part = memory().map_or(LEAST, |memory| (memory / PART).max(LEAST));
-        Self { page_cache: usize::try_from(part).unwrap_or(usize::MAX) }
+        Self {
+            page_cache: usize::try_from(part).unwrap_or(usize::MAX),
+            reply_timeout: Duration::from_secs(2),
+        }
     }
 }
 

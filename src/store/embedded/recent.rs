@@ -16,6 +16,7 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use redb::Database;
@@ -37,6 +38,35 @@ pub(super) struct Shared {
     pub(super) failed: AtomicBool,
     /// Frames of the journal that were forced to the disk.
     pub(super) commits: AtomicU64,
+    pub(super) hand: Hand,
+}
+
+/// Since when the committer has had a batch in hand.
+#[derive(Debug)]
+pub(super) struct Hand {
+    opened: Instant,
+    /// In milliseconds since then, and one more; 0: it waits for work.
+    since: AtomicU64,
+}
+
+impl Hand {
+    pub(super) fn take(&self) {
+        self.since.store(self.now(), Relaxed);
+    }
+
+    pub(super) fn lay_down(&self) {
+        self.since.store(0, Relaxed);
+    }
+
+    /// Whether it is the same batch since so long.
+    pub(super) fn is_busy_for(&self, limit: Duration) -> bool {
+        let since = self.since.load(Relaxed);
+        since != 0 && u128::from(self.now().saturating_sub(since)) > limit.as_millis()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
 }
 
 /// Changes on their way from the journal to the tables.
@@ -77,6 +107,7 @@ impl Shared {
             ambient,
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
+            hand: Hand { opened: Instant::now(), since: AtomicU64::new(0) },
         }
     }
 
