@@ -65,6 +65,8 @@ pub enum Mutant {
     BelieveLength,
     /// A request body that broke off is taken for whole.
     AcceptHalfBody,
+    /// What came before a stream was reset without an error is the whole of a body.
+    TakeResetForEnd,
     /// Scripts that Redis has forgotten are not loaded again.
     ForgetScripts,
     /// A response that comes after its time-out is dropped.
@@ -141,7 +143,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 66] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -171,6 +173,7 @@ impl Mutant {
         Self::AcceptTwoFramings,
         Self::BelieveLength,
         Self::AcceptHalfBody,
+        Self::TakeResetForEnd,
         Self::ForgetScripts,
         Self::DropLate,
         Self::OverlookLoss,

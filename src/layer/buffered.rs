@@ -42,8 +42,8 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let announced = body.size_hint().lower();
-    if announced > limit as u64 {
+    let announced = body.size_hint();
+    if announced.lower() > limit as u64 {
         return Err(Problem::BodyTooLarge { limit });
     }
     let mut permit = budget.permit();
@@ -65,6 +65,11 @@ where
             }
             Err(frame) => trailers = frame.into_trailers().ok().map(Box::new).or(trailers),
         }
+    }
+    if announced.exact().is_some_and(|length| length != gathered.len() as u64)
+        && !is_active(Mutant::TakeResetForEnd)
+    {
+        return Err(Problem::BodyIncomplete);
     }
     Ok(Buffered { bytes: gathered.into_bytes(), trailers, permit })
 }

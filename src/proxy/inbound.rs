@@ -186,13 +186,16 @@ pin_project! {
         body: B,
         pause: Pause,
         unread: Option<Unread>,
+        is_stream: bool,
     }
 }
 
-impl<B> InboundBody<B> {
-    /// Ends `unread` at its own end.
+impl<B: Body> InboundBody<B> {
+    /// Ends `unread` at its own end. A body that has none, and is not at its end, comes by a
+    /// stream of HTTP/2.
     pub(crate) fn new(body: B, limit: Duration, unread: Option<Unread>) -> Self {
-        Self { body, pause: Pause::new(limit, None), unread }
+        let is_stream = unread.is_none() && !body.is_end_stream();
+        Self { body, pause: Pause::new(limit, None), unread, is_stream }
     }
 }
 
@@ -226,6 +229,15 @@ where
             this.pause.end();
             if is_last && let Some(unread) = this.unread.take() {
                 unread.end();
+            }
+            // The library calls it an end, too, when a stream is reset with NO_ERROR or its
+            // connection is given up: there is no sign of its end then.
+            if frame.is_none()
+                && *this.is_stream
+                && !this.body.is_end_stream()
+                && !is_active(Mutant::TakeResetForEnd)
+            {
+                return Poll::Ready(Some(Err(Unfinished("its stream was reset".into()).into())));
             }
             let unfinished = |error: B::Error| Unfinished(error.into()).into();
             return Poll::Ready(frame.map(|frame| frame.map_err(unfinished)));

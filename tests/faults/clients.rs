@@ -39,6 +39,51 @@ async fn half_a_request_is_none() {
     assert_eq!(backend.count(), 1);
 }
 
+/// Row 14, the same by HTTP/2: what a stream's reset leaves is no request, whatever its reason,
+/// and nor is what is left when a connection falls silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_stream_is_no_request() {
+    let backend = Backend::start().await;
+    let gate = Gate::start(&backend.url(), "").await;
+    let lengths = [&[][..], &[("content-length", "4")]];
+    for (number, reason) in [h2::Reason::NO_ERROR, h2::Reason::CANCEL].into_iter().enumerate() {
+        for (length, more) in lengths.iter().enumerate() {
+            let key = format!("k-{number}-{length}");
+            let fields = [&[("idempotency-key", &*key)][..], more].concat();
+            let client = http2::Client::open(gate.address).await;
+            let request = http2::head("/pay", &fields);
+            let (_, mut sending) = client.begin(request, false).await.unwrap();
+            sending.send_data("ha".into(), false).unwrap();
+            // An answer on the same connection says that the half has arrived.
+            assert_eq!(client.post("/pay", &format!("{key}-between"), "").await.status, 201);
+            sending.send_reset(reason);
+            assert_eq!(client.post("/pay", &format!("{key}-after"), "").await.status, 201);
+            let whole = client.post("/pay", &key, "half").await;
+            assert_eq!((whole.status, whole.header("idempotent-replayed")), (201, ""), "{reason}");
+            assert_eq!(backend.executions(&key), 1);
+        }
+    }
+    // Who says nothing any more, not even to a ping, is given up.
+    let settings = "[server]\nidle_timeout = \"300ms\"\nhead_timeout = \"300ms\"";
+    let gate = Gate::start(&backend.url(), settings).await;
+    let mut silent = http2::Raw::open(gate.address).await;
+    let fields: [(&[u8], &[u8]); 5] = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"g"),
+        (b":path", b"/pay"),
+        (b"idempotency-key", b"silent"),
+    ];
+    let head = http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::block(&fields));
+    silent.write(&[head, http2::frame(http2::DATA, 0, 1, b"ha")].concat()).await;
+    let buffered = async || gate.metric("oncegate_buffered_bytes").await;
+    eventually("the half has arrived", async || buffered().await == 2.0).await;
+    eventually("its connection is given up", async || buffered().await == 0.0).await;
+    let whole = pay(gate.address, "/pay", "silent").await;
+    assert_eq!((whole.status, whole.header("idempotent-replayed")), (201, ""));
+    assert_eq!(backend.executions("silent"), 1);
+}
+
 /// Row 14, from the last byte to the answer: two hundred clients leave, each at a moment
 /// of its own, twenty more while the service works for certain, and everybody comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
