@@ -51,6 +51,10 @@ pub enum Mutant {
     LateRetryIsNew,
     /// A keyed request takes any connection, however long it was unused.
     ReuseOldConnections,
+    /// A connection that came after the time for the whole exchange is used all the same.
+    SendTooLate,
+    /// A connection that owes a part of its last request is given to the next.
+    ReuseOwing,
     /// A write is acknowledged before it is on the disk.
     AcknowledgeUnsynced,
     /// A disk that hangs is waited for.
@@ -143,7 +147,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 68] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -166,6 +170,8 @@ impl Mutant {
         Self::SayStored,
         Self::LateRetryIsNew,
         Self::ReuseOldConnections,
+        Self::SendTooLate,
+        Self::ReuseOwing,
         Self::AcknowledgeUnsynced,
         Self::WaitForDisk,
         Self::QueueAtHungDisk,

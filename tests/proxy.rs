@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use support::{
     backend::Backend,
@@ -15,7 +15,8 @@ use support::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
 };
 
 /// A backend of the test's own, for one connection.
@@ -274,6 +275,38 @@ async fn several_upstreams_take_turns_and_a_dead_one_is_skipped() {
     }
     assert_eq!(one.count() + two.count(), 30);
     assert!(one.count() >= 8 && two.count() >= 8, "{} and {}", one.count(), two.count());
+}
+
+/// An upstream that is silent takes all the time there is: nothing is sent to the next one then.
+#[tokio::test]
+async fn what_gets_no_connection_in_time_is_not_sent() {
+    let (silent, _queue) = silent().await;
+    let backend = Backend::start().await;
+    let settings = format!(
+        "[server]\nthreads = 1\n[[route]]\nupstream.urls = [\"http://{silent}\", \"{}\"]\n\
+         upstream.connect_timeout = \"300ms\"\nupstream.total_timeout = \"200ms\"",
+        backend.url()
+    );
+    let gate = Gate::start(&backend.url(), &settings).await;
+    let first = send(gate.address, &post("/pay", "k", "pay")).await;
+    assert_eq!((first.status, first.problem()), (504, "upstream-unreachable".to_owned()));
+    assert_eq!(backend.count(), 0);
+    assert_eq!(send(gate.address, &post("/pay", "k", "pay")).await.status, 201);
+    assert_eq!(backend.count(), 1);
+}
+
+/// Somebody whose queue is full, so that what comes is not answered, and what fills it.
+async fn silent() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let moment = Duration::from_millis(100);
+    while let Ok(stream) = timeout(moment, TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+    }
+    (address, (listener, queued))
 }
 
 /// The most common false alarm: the backend closes a connection that is not used.

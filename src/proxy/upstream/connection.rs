@@ -36,7 +36,11 @@ use super::{
     meter::{Meter, Metered},
     patience::Patience,
 };
-use crate::{BoxError, timer::Timer};
+use crate::{
+    BoxError,
+    mutants::{Mutant, is_active},
+    timer::Timer,
+};
 
 /// A request body up to this length fits the buffers of a socket.
 const SMALL: u64 = 64 << 10;
@@ -161,12 +165,13 @@ pub(super) fn quiet() -> Context<'static> {
 
 impl<B> Connection<B> {
     /// Whether it could carry an exchange at once, as far as is known without looking: the
-    /// last one has ended, its request included, and the peer has not closed.
+    /// last one has ended, its request included, and the peer has not closed. The library calls
+    /// a request ended whose last bytes it still holds.
     ///
     /// Whether the peer has closed it meanwhile is seen before anything is sent: the library
     /// reads before it writes, and gives the request back.
     pub(crate) fn is_free(&self) -> bool {
-        self.sender.is_ready()
+        self.sender.is_ready() && (!self.meter.is_owing() || is_active(Mutant::ReuseOwing))
     }
 
     /// Goes on with what is under way.
@@ -211,5 +216,56 @@ fn log(ended: hyper::Result<()>) {
 impl<B> std::fmt::Debug for Connection<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http_body_util::{BodyExt as _, Full};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
+    };
+
+    use super::*;
+
+    /// What the system holds is far less than a request, and the service answers after its head.
+    #[tokio::test]
+    async fn a_connection_that_owes_a_part_of_its_request_is_not_free() {
+        let [socket, listening] = [(); 2].map(|()| TcpSocket::new_v4().unwrap());
+        socket.set_send_buffer_size(4096).unwrap();
+        listening.set_recv_buffer_size(4096).unwrap();
+        listening.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = listening.listen(1).unwrap();
+        let (near, far) =
+            tokio::join!(socket.connect(listener.local_addr().unwrap()), listener.accept());
+        let (near, (mut far, _)) = (near.unwrap(), far.unwrap());
+        let mut connection = Connection::open(near).await.unwrap();
+        // Far more than these sockets hold, and no more than the library does.
+        let body = Full::new(Bytes::from(vec![b'x'; 60_000]));
+        let request = Request::post("/early").header("host", "s").body(body).unwrap();
+        let patience = Patience::new(Duration::from_secs(20), None, Instant::now());
+        let answers = async {
+            let mut head = [0; 5];
+            far.read_exact(&mut head).await.unwrap();
+            far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        };
+        let (response, ()) = tokio::join!(connection.exchange(request, patience), answers);
+        let Ok(Ok(response)) = response else { panic!("no response") };
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+        assert!(connection.meter.written() < 60_000, "the system has taken everything");
+        assert!(!connection.is_free());
+        let mut rest = Vec::new();
+        let freed = poll_fn(|cx| {
+            connection.drive(cx);
+            if connection.is_free() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let takes = async { while far.read_buf(&mut rest).await.unwrap() > 0 {} };
+        tokio::select! {
+            () = takes => panic!("it was closed"),
+            freed = timeout(Duration::from_secs(20), freed) => freed.expect("it is free at last"),
+        }
     }
 }

@@ -21,7 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const SEALED: u64 = 1 << 63;
 /// Set while a write is under way.
 const WRITING: u64 = 1 << 62;
-const COUNT: u64 = WRITING - 1;
+/// Set while the peer takes no more of what was to be written.
+const OWING: u64 = 1 << 61;
+const COUNT: u64 = OWING - 1;
 
 /// How many bytes a connection has accepted.
 #[derive(Debug, Default)]
@@ -33,6 +35,11 @@ impl Meter {
         self.0.load(Ordering::Acquire) & COUNT
     }
 
+    /// Whether a part of what was to be written has not been accepted.
+    pub(crate) fn is_owing(&self) -> bool {
+        self.0.load(Ordering::Acquire) & OWING != 0
+    }
+
     /// Forbids further writes. True if provably nothing was accepted since the
     /// count was `mark`.
     pub(crate) fn seal(&self, mark: u64) -> bool {
@@ -42,7 +49,8 @@ impl Meter {
 
     /// Runs one write unless sealed.
     fn write(&self, write: impl FnOnce() -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if self.0.fetch_or(WRITING, Ordering::AcqRel) & SEALED != 0 {
+        let before = self.0.fetch_or(WRITING, Ordering::AcqRel);
+        if before & SEALED != 0 {
             self.0.fetch_and(!WRITING, Ordering::AcqRel);
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
@@ -51,8 +59,10 @@ impl Meter {
         }
         let outcome = write();
         let bytes = if let Poll::Ready(Ok(bytes)) = &outcome { *bytes as u64 } else { 0 };
-        // Counts and ends the write at once: the flag is set, so it can be taken away.
-        self.0.fetch_sub(WRITING - bytes, Ordering::AcqRel);
+        let owes = if outcome.is_pending() { OWING } else { 0 };
+        // Counts and ends the write at once: the flags are set, so they can be taken away. One
+        // writes at a time, so what was owed before is still.
+        self.0.fetch_sub(WRITING + (before & OWING) - owes - bytes, Ordering::AcqRel);
         outcome
     }
 }
@@ -133,6 +143,24 @@ mod tests {
         let mut arrived = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut far, &mut arrived).await.unwrap();
         assert_eq!(arrived, b"first");
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_does_not_take_is_owed() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let (mut io, meter) = Metered::new(near);
+        for _ in 0..2 {
+            let mut writing = Box::pin(io.write_all(b"sixbytes"));
+            assert!(futures::poll!(&mut writing).is_pending());
+            assert!(meter.is_owing());
+            let mut taken = [0; 8];
+            let (written, read) =
+                tokio::join!(writing, tokio::io::AsyncReadExt::read_exact(&mut far, &mut taken));
+            (written.unwrap(), read.unwrap());
+            assert!(!meter.is_owing());
+        }
+        assert_eq!(meter.written(), 16);
+        assert!(meter.seal(16));
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use metrics::Histogram;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use body::Homing;
@@ -146,7 +146,10 @@ where
         let may_move = !keyed && !request.body().is_end_stream();
         let mut now = since;
         loop {
-            let (pool, mut connection) = self.connection(max_idle, now).await?;
+            let (pool, mut connection) = match deadline {
+                Some(deadline) => self.connection_until(deadline, max_idle, now).await?,
+                None => self.connection(max_idle, now).await?,
+            };
             headers::address(unsent.as_mut().expect(HERE), pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
             // One that was there took no time.
@@ -192,11 +195,33 @@ where
                     } else {
                         UpstreamError::sent(Fault::ResponseTimeout)
                     };
+                    let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    let which = if is_over { "total_timeout" } else { "response_timeout" };
+                    let (url, after) = (pool.url(), now.elapsed());
                     return Err(error.because(format!(
-                        "{} gave no response within {limit:?} (upstream.response_timeout)",
-                        pool.url()
+                        "{url} gave no response in {after:?} (upstream.{which})"
                     )));
                 }
+            }
+        }
+    }
+
+    /// The same as [`connection`](Self::connection), if there is still time for a request on it.
+    async fn connection_until(
+        &self,
+        deadline: Instant,
+        max_idle: Duration,
+        now: Instant,
+    ) -> Result<Homing<B>, UpstreamError> {
+        if is_active(Mutant::SendTooLate) {
+            return self.connection(max_idle, now).await;
+        }
+        let found = timeout_at(deadline, self.connection(max_idle, now)).await;
+        match found {
+            Ok(found) if found.is_err() || Instant::now() < deadline => found,
+            Ok(_) | Err(_) => {
+                let why = "no connection within upstream.total_timeout";
+                Err(UpstreamError::unsent(Fault::ConnectTimeout).because(why))
             }
         }
     }

@@ -4,14 +4,18 @@
 //! that is there as long as there are unused connections.
 
 use std::{
-    mem,
+    io, mem,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Body;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::connection::Connection;
 use crate::{
@@ -137,39 +141,93 @@ where
 {
     /// Opens a connection. Every error is a proof that nothing was sent.
     pub(crate) async fn connect(&self) -> Result<Box<Connection<B>>, UpstreamError> {
-        let Ok(stream) = tokio::time::timeout(self.connect_timeout, self.open()).await else {
-            return Err(UpstreamError::unsent(Fault::ConnectTimeout).because(format!(
+        let until = Instant::now() + self.connect_timeout;
+        let late = || {
+            UpstreamError::unsent(Fault::ConnectTimeout).because(format!(
                 "{} did not accept within {:?} (upstream.connect_timeout)",
                 self.url, self.connect_timeout
-            )));
+            ))
         };
-        Connection::open(stream?)
+        let addresses = timeout_at(until, self.addresses()).await.map_err(|_| late())??;
+        let stream = match first_to_accept(&addresses, until).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late()),
+            Err(error) => {
+                let why = format!("{} does not accept: {error}", self.url);
+                return Err(UpstreamError::unsent(Fault::Refused).because(why));
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        Connection::open(stream)
             .await
             .map(Box::new)
             .map_err(|error| UpstreamError::unsent(Fault::Terminated).because(error))
     }
 
-    async fn open(&self) -> Result<TcpStream, UpstreamError> {
-        let (host, port) = (self.url.host(), self.url.port());
-        let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|error| {
-                UpstreamError::unsent(Fault::Dns)
-                    .because(format!("{} does not resolve: {error}", self.url))
-            })?
-            .collect();
-        let mut last = format!("{} resolves to no address", self.url);
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY was refused");
-                    }
-                    return Ok(stream);
-                }
-                Err(error) => last = format!("{} ({address}): {error}", self.url),
-            }
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, UpstreamError> {
+        let unresolved = |why: &dyn std::fmt::Display| {
+            UpstreamError::unsent(Fault::Dns).because(format!("{} {why}", self.url))
+        };
+        let found = tokio::net::lookup_host((self.url.host(), self.url.port()));
+        let found =
+            found.await.map_err(|error| unresolved(&format!("does not resolve: {error}")))?;
+        let addresses: Vec<_> = found.collect();
+        if addresses.is_empty() {
+            Err(unresolved(&"resolves to no address"))
+        } else {
+            Ok(addresses)
         }
-        Err(UpstreamError::unsent(Fault::Refused).because(last))
+    }
+}
+
+/// Tries one address after the other. Each has its part of the time that is left, so that one
+/// that is silent hides none of the others.
+async fn first_to_accept(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
+    let mut failure = io::Error::from(io::ErrorKind::TimedOut);
+    for (address, others) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let part = left / u32::try_from(others).unwrap_or(u32::MAX);
+        match timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = io::Error::new(error.kind(), format!("{address}: {error}")),
+            Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// Somebody whose queue is full, so that what comes is not answered, and what fills it.
+    async fn silent() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        let moment = Duration::from_millis(100);
+        while let Ok(stream) = timeout(moment, TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        (address, listener, queued)
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_hides_no_other() {
+        let (silent, _listener, _queued) = silent().await;
+        let accepting = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let until = Instant::now() + Duration::from_secs(4);
+        let addresses = [silent, accepting.local_addr().unwrap()];
+        let stream = first_to_accept(&addresses, until).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        let until = Instant::now() + Duration::from_millis(50);
+        let error = first_to_accept(&addresses[..1], until).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
