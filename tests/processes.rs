@@ -95,6 +95,8 @@ async fn sigterm_drains_and_exits_with_0() {
     let address = gate.address;
     let running = tokio::spawn(async move { send(address, &post("/gate/a", "k", "pay")).await });
     eventually("it runs", async || backend.count() == 1).await;
+    // The end of a terminal, or whoever expects a reload, ends nothing.
+    gate.signal(Signal::HUP);
     let stopping = tokio::task::spawn_blocking(move || gate.terminate());
     eventually("it listens no more", async || {
         tokio::net::TcpStream::connect(address).await.is_err()

@@ -41,22 +41,29 @@ pub(super) async fn run(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM and SIGINT, which say the same.
+/// SIGTERM and SIGINT, which say the same, and SIGHUP, which asks for what there is not yet.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
         let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)?, hangup })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tracing::warn!(
+                    "SIGHUP: settings cannot be read anew while the gate runs yet; restart it"
+                ),
+            }
         }
     }
 }

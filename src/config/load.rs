@@ -110,6 +110,18 @@ impl Config {
         if !sources.environment.is_empty() {
             let mut table: toml::Table = toml::from_str(&sources.text)
                 .map_err(|error| ConfigError { place, message: explain(&error) })?;
+            // One of two settings that exclude each other goes over the other in the file.
+            for (name, _) in &sources.environment {
+                let Some(upstream) = table.get_mut("upstream").and_then(toml::Value::as_table_mut)
+                else {
+                    continue;
+                };
+                match &name[PREFIX.len()..] {
+                    "UPSTREAM__URL" => drop(upstream.remove("urls")),
+                    "UPSTREAM__URLS" => drop(upstream.remove("url")),
+                    _ => {}
+                }
+            }
             for (name, value) in &sources.environment {
                 (table, raw) = with_variable(&table, name, value)?;
             }

@@ -31,6 +31,29 @@ fn a_typing_error_is_named_with_line_column_and_suggestion() {
 }
 
 #[test]
+fn what_is_wrong_for_all_routes_is_no_route_s_fault() {
+    let of = |section: &str, route: &str| {
+        error(&format!("{section}\n[[route]]\npath = \"/a\"\n{route}"))
+    };
+    for section in ["[upstream]\nresponse_timeout = \"0s\"", "[idempotency]\nkeys = []"] {
+        let error = of(section, "");
+        assert!(!error.starts_with("route"), "{error}");
+    }
+    let error = of("", "idempotency.keys = []");
+    assert!(error.starts_with("route[0].idempotency.keys"), "{error}");
+}
+
+#[test]
+fn a_variable_goes_over_what_it_excludes_in_the_file() {
+    let several = "[upstream]\nurls = [\"http://a\", \"http://b\"]";
+    let config = environment(several, &[("ONCEGATE_UPSTREAM__URL", "http://c")]).unwrap();
+    assert_eq!(config.routes[0].upstream.urls, ["http://c".parse().unwrap()]);
+    let one = "[upstream]\nurl = \"http://a\"";
+    let config = environment(one, &[("ONCEGATE_UPSTREAM__URLS", "[\"http://b\"]")]).unwrap();
+    assert_eq!(config.routes[0].upstream.urls, ["http://b".parse().unwrap()]);
+}
+
+#[test]
 fn a_wrong_value_is_named_with_its_line() {
     for (text, parts) in [
         ("[idempotency]\nlease = \"soon\"", &["line 2", "`soon` is no duration"][..]),
@@ -58,6 +81,13 @@ fn settings_that_contradict_each_other_are_named() {
         ("[telemetry]\nlog = \"a=loud\"", &["telemetry.log", "a=loud"]),
         ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
+        ("[[route]]\nhost = \"a.example:8080\"", &["route[0].host", "port"]),
+        ("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout"]),
+        ("[server]\nmax_connections = 9223372036854775807", &["server.max_connections"]),
+        ("[upstream]\nresponse_timeout = \"0s\"", &["upstream.response_timeout"]),
+        ("[upstream]\nconnect_timeout = \"0s\"", &["upstream.connect_timeout"]),
+        ("[upstream]\ntotal_timeout = \"0s\"", &["upstream.total_timeout"]),
+        ("[store]\ntimeout = \"0s\"", &["store.timeout"]),
         ("[[route]]\npath = \"/x\"\n[[route]]\npath = \"/x\"", &["route[1]", "already"]),
         ("[[route]]\npath = \"/x\"\nidempotency.lease = \"1ms\"", &["route[0].idempotency.lease"]),
         (

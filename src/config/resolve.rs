@@ -1,14 +1,21 @@
 //! From the file to what the program uses.
 
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
     policy::policy,
-    raw::{Amnesia, LogFormat, Raw, RawAdmin, RawServer, RawStore, RawTelemetry, RawUpstream},
+    raw::{
+        Amnesia, LogFormat, Raw, RawAdmin, RawIdempotency, RawServer, RawStore, RawTelemetry,
+        RawUpstream,
+    },
+    target::has_port,
     values::{Network, Span, Text},
 };
-use crate::store::Durability;
+use crate::{Policy, store::Durability};
 
 impl Config {
     pub(super) fn resolve(raw: Raw) -> Result<Self, ConfigError> {
@@ -31,6 +38,12 @@ impl Config {
                 ));
             }
             let host = own.host.map(|host| host.to_ascii_lowercase());
+            if let Some(host) = host.as_deref().filter(|host| has_port(host)) {
+                return Err(ConfigError::setting(
+                    &format!("{name}.host"),
+                    &format!("`{host}` has a port, which belongs to no route; leave it out"),
+                ));
+            }
             if routes.iter().any(|known: &Route| known.path == path && known.host == host) {
                 return Err(ConfigError::setting(
                     &name,
@@ -40,13 +53,17 @@ impl Config {
             // What is said for all routes gives way where a response has less time.
             let connect_timeout = own.upstream.connect_timeout;
             let raw = RawUpstream { connect_timeout, ..own.upstream.over(&upstream) };
-            let upstream = self::upstream(&name, raw, upstream.connect_timeout)?;
-            let policy = policy(&name, own.idempotency.over(&idempotency), &upstream)?;
+            let own = own.idempotency.over(&idempotency);
+            let (upstream, policy) = way(&name, raw, upstream.connect_timeout, own)
+                // What is wrong for all routes is not the route's fault.
+                .map_err(|error| {
+                    let common = way("", upstream.clone(), None, idempotency.clone());
+                    common.err().unwrap_or(error)
+                })?;
             routes.push(Route { path, host, upstream, policy });
         }
         if !routes.iter().any(|route| route.path == "/" && route.host.is_none()) {
-            let upstream = self::upstream("", upstream, None)?;
-            let policy = policy("", idempotency, &upstream)?;
+            let (upstream, policy) = way("", upstream, None, idempotency)?;
             routes.push(Route { path: "/".to_owned(), host: None, upstream, policy });
         }
         Ok(Self {
@@ -60,19 +77,42 @@ impl Config {
     }
 }
 
+/// Where the requests of a route go, and under which policy.
+fn way(
+    route: &str,
+    raw: RawUpstream,
+    usual: Option<Span>,
+    idempotency: RawIdempotency,
+) -> Result<(Upstream, Option<Arc<Policy>>), ConfigError> {
+    let upstream = upstream(route, raw, usual)?;
+    let policy = policy(route, idempotency, &upstream)?;
+    Ok((upstream, policy))
+}
+
+/// A time within which something has to be possible.
+fn positive(name: &str, span: Option<Span>, usual: Duration) -> Result<Duration, ConfigError> {
+    match span {
+        Some(Span(Duration::ZERO)) => Err(ConfigError::setting(name, "0s leaves no time at all")),
+        Some(Span(duration)) => Ok(duration),
+        None => Ok(usual),
+    }
+}
+
 fn server(raw: RawServer) -> Result<Server, ConfigError> {
     let default = Server::default();
     let max_connections = raw.max_connections.unwrap_or(default.max_connections);
-    if max_connections == 0 {
-        return Err(ConfigError::setting("server.max_connections", "must be at least 1"));
+    if !(1..=Semaphore::MAX_PERMITS).contains(&max_connections) {
+        let why = format!("must be from 1 to {}", Semaphore::MAX_PERMITS);
+        return Err(ConfigError::setting("server.max_connections", &why));
     }
+    let positive = |name: &str, span, usual| self::positive(&format!("server.{name}"), span, usual);
     Ok(Server {
         listen: raw.listen.map_or(default.listen, |text| text.0),
         threads: raw.threads.or(default.threads),
         http2: raw.http2.unwrap_or(default.http2),
-        head_timeout: raw.head_timeout.map_or(default.head_timeout, |span| span.0),
-        body_timeout: raw.body_timeout.map_or(default.body_timeout, |span| span.0),
-        idle_timeout: raw.idle_timeout.map_or(default.idle_timeout, |span| span.0),
+        head_timeout: positive("head_timeout", raw.head_timeout, default.head_timeout)?,
+        body_timeout: positive("body_timeout", raw.body_timeout, default.body_timeout)?,
+        idle_timeout: positive("idle_timeout", raw.idle_timeout, default.idle_timeout)?,
         max_connections,
         trusted_proxies: raw.trusted_proxies.map_or(default.trusted_proxies, plain::<Network>),
         drain: raw.drain.map_or(default.drain, |span| span.0),
@@ -94,7 +134,12 @@ fn upstream(route: &str, raw: RawUpstream, usual: Option<Span>) -> Result<Upstre
         (None, Some(urls)) => plain(urls),
         (None, None) => default.urls,
     };
-    let response_timeout = raw.response_timeout.map_or(default.response_timeout, |span| span.0);
+    let positive = |name: &str, span, usual| self::positive(&setting(name), span, usual);
+    let response_timeout =
+        positive("response_timeout", raw.response_timeout, default.response_timeout)?;
+    if let Some(total) = raw.total_timeout {
+        positive("total_timeout", Some(total), Duration::ZERO)?;
+    }
     // A request that still waits for its connection would count as sent, and it may ask all
     // upstreams for one.
     let asked = u32::try_from(urls.len()).unwrap_or(u32::MAX);
@@ -112,7 +157,7 @@ fn upstream(route: &str, raw: RawUpstream, usual: Option<Span>) -> Result<Upstre
             );
             return Err(ConfigError::setting(&setting("connect_timeout"), &why));
         }
-        Some(Span(connect)) => connect,
+        connect => positive("connect_timeout", connect, Duration::ZERO)?,
     };
     Ok(Upstream {
         urls,
@@ -134,7 +179,7 @@ fn store(raw: RawStore) -> Result<StoreConfig, ConfigError> {
         .map_err(|error| ConfigError::setting("store.durability", &error))?;
     Ok(StoreConfig {
         url,
-        timeout: raw.timeout.map_or(default.timeout, |span| span.0),
+        timeout: positive("store.timeout", raw.timeout, default.timeout)?,
         cache: raw.cache.map_or(default.cache, |size| size.0),
         page_cache: raw.page_cache.map(|size| size.0).or(default.page_cache),
         allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),

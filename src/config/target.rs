@@ -50,12 +50,20 @@ impl FromStr for UpstreamUrl {
             return Err(format!("`{text}`: an upstream has no path; requests keep theirs"));
         }
         match uri.authority() {
+            Some(authority) if authority.port_u16().is_none() && has_port(authority.as_str()) => {
+                Err(format!("`{text}` has no port from 0 to 65535 behind its colon"))
+            }
             Some(authority) if !authority.as_str().contains('@') => {
                 Ok(Self { authority: authority.clone() })
             }
             _ => Err(format!("`{text}` has no plain host; write http://host:port")),
         }
     }
+}
+
+/// Whether something stands where a port would.
+pub(super) fn has_port(authority: &str) -> bool {
+    authority.rfind(':').is_some_and(|colon| !authority[colon..].contains(']'))
 }
 
 impl fmt::Display for UpstreamUrl {
@@ -130,7 +138,17 @@ mod tests {
         let url: UpstreamUrl = "http://[::1]:9000".parse().unwrap();
         assert_eq!((url.host(), url.port()), ("::1", 9000));
         assert_eq!("http://legacy/".parse::<UpstreamUrl>().unwrap().port(), 80);
-        for wrong in ["legacy:9000", "https://x", "http://x/path", "http://u:p@x", "", "http://"] {
+        for wrong in [
+            "legacy:9000",
+            "https://x",
+            "http://x/path",
+            "http://u:p@x",
+            "",
+            "http://",
+            "http://x:90000",
+            "http://x:http",
+            "http://[::1]:",
+        ] {
             assert!(wrong.parse::<UpstreamUrl>().is_err(), "{wrong}");
         }
     }

@@ -16,7 +16,7 @@
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
-use http::{HeaderValue, header::CONNECTION};
+use http::{HeaderValue, StatusCode, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
@@ -139,7 +139,9 @@ impl Client {
             let handled = self.pipeline.handle(request, &self.peer, exchanges);
             async move {
                 let mut response = handled.await;
-                if self.closing.has_begun() {
+                // What follows a switch is no request.
+                let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if self.closing.has_begun() && !switches {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)

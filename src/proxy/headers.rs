@@ -152,6 +152,13 @@ fn for_this_hop(headers: &mut HeaderMap, is_keyed: bool) -> bool {
 /// Addresses a request to an upstream: a path on the wire, and the client's
 /// `Host` unless there was none.
 pub(crate) fn address<B>(request: &mut Request<B>, url: &UpstreamUrl) {
+    // A client of HTTP/1.0 may name its host in the target alone.
+    if !request.headers().contains_key(HOST)
+        && let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
     if request.uri().authority().is_some() || request.uri().path().is_empty() {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));

@@ -62,9 +62,13 @@ impl Link for Pace {
     }
 
     fn admit<B: Body>(&self, request: &mut Request<B>) -> Result<(), Problem> {
-        let framed_twice =
-            request.headers().contains_key(TRANSFER_ENCODING) && self.head_has_length();
-        if framed_twice && !is_active(Mutant::AcceptTwoFramings) {
+        let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+        let Some(coding) = codings.next() else { return Ok(()) };
+        // The library takes the chunks away and nothing else.
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Problem::BadRequest("The request has a transfer coding beside chunked."));
+        }
+        if self.head_has_length() && !is_active(Mutant::AcceptTwoFramings) {
             return Err(Problem::BadRequest(
                 "The request has both Content-Length and Transfer-Encoding.",
             ));

@@ -65,7 +65,8 @@ impl Routes {
 
     /// The route of a request.
     pub(crate) fn find<B>(&self, request: &Request<B>) -> Option<&Route> {
-        let path = request.uri().path();
+        // `OPTIONS *` asks about the server as a whole.
+        let path = if request.uri().path() == "*" { "/" } else { request.uri().path() };
         let host = match &self.0[..] {
             [only] if only.host.is_none() => None,
             _ => host(request),
