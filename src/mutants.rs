@@ -53,6 +53,8 @@ pub enum Mutant {
     ReuseOldConnections,
     /// A connection that came after the time for the whole exchange is used all the same.
     SendTooLate,
+    /// Who has been answered and still sends is hung up on.
+    HangUp,
     /// A connection that owes a part of its last request is given to the next.
     ReuseOwing,
     /// A write is acknowledged before it is on the disk.
@@ -147,7 +149,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 69] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -171,6 +173,7 @@ impl Mutant {
         Self::LateRetryIsNew,
         Self::ReuseOldConnections,
         Self::SendTooLate,
+        Self::HangUp,
         Self::ReuseOwing,
         Self::AcknowledgeUnsynced,
         Self::WaitForDisk,

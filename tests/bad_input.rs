@@ -271,6 +271,24 @@ async fn a_request_hidden_in_an_unread_body() {
     assert!(backend.requests().iter().all(|seen| !seen.line.contains("hidden")));
 }
 
+/// Many clients read nothing before they have sent everything.
+#[tokio::test]
+async fn who_sends_first_and_reads_then_hears_the_refusal() {
+    let (backend, gate) = both("").await;
+    let long = "x".repeat(16 << 20);
+    for (request, status) in [
+        (post("/pay", "k", &long), 413),
+        (post("/pay", "a b", &long), 400),
+        (post_with("/pay", &[("Transfer-Encoding", "gzip, chunked")], &long), 400),
+        (format!("NO/METHOD / HTTP/1.1\r\nHost: g\r\n\r\n{long}").into_bytes(), 400),
+    ] {
+        let mut client = Connection::open(gate.address).await;
+        assert!(client.try_write(&request).await, "it can send everything");
+        assert_eq!(client.answer().await.expect("it is answered").status, status);
+    }
+    assert_eq!(backend.count(), 0);
+}
+
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let (backend, gate) = both("").await;

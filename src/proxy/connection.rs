@@ -14,12 +14,16 @@
 //! 5. Somebody who does not read, or sends the longest head there may be, holds buffers of
 //!    [`MAX_HEAD`] and no more.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use http::{HeaderValue, StatusCode, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::{
     headers::Peer,
@@ -37,6 +41,9 @@ use crate::{
     closing::Closing,
     mutants::{Mutant, is_active},
 };
+
+/// How long a client may go on sending what nobody takes any more.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Who is served, and how.
 #[derive(Debug)]
@@ -160,10 +167,14 @@ impl Client {
             Poll::Pending => Poll::Pending,
         });
         let ended = ended.await;
-        if let Some(Err(error)) = ended {
-            tracing::debug!(%error, "a client connection ended");
-            return Left::Ended;
-        }
+        let is_refused = match &ended {
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a client connection ended");
+                error.is_parse()
+            }
+            _ => !pace.has_read_all(),
+        };
+        let is_broken = matches!(ended, Some(Err(_)));
         let parts = connection.into_parts();
         let (io, since) = parts.io.into_inner().into_parts();
         let io = io.into_inner();
@@ -173,10 +184,28 @@ impl Client {
             return Left::Resting { io, since };
         }
         match pace.switched() {
-            Some(tunnel) => Left::Switched(Switched { tunnel, client: io.unread(&parts.read_buf) }),
-            None => Left::Ended,
+            Some(tunnel) if !is_broken => {
+                Left::Switched(Switched { tunnel, client: io.unread(&parts.read_buf) })
+            }
+            _ => {
+                if is_refused && !is_active(Mutant::HangUp) {
+                    Box::pin(linger(io)).await;
+                }
+                Left::Ended
+            }
         }
     }
+}
+
+/// Ends a connection whose client may not have read its answer yet and still sends. If what
+/// it sends met a closed socket, the system would take the answer away from it (RFC 9112, 9.6).
+async fn linger(mut io: Rewound<TcpStream>) {
+    let end = async {
+        io.shutdown().await?;
+        tokio::io::copy(&mut io, &mut tokio::io::sink()).await
+    };
+    // Whoever goes on for longer, or is gone, has had his chance.
+    let _ = timeout(LINGER, end).await;
 }
 
 /// Some clients send an empty line after a body; it begins no request (RFC 9112, 2.2).
