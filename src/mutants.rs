@@ -55,6 +55,14 @@ pub enum Mutant {
     SendTooLate,
     /// Who has been answered and still sends is hung up on.
     HangUp,
+    /// Where requests pass a store that is down, one passes whose key has a record.
+    PassWhatIsTaken,
+    /// Whatever an operator says of an outcome that is still waited for is done.
+    BelieveOperatorAtOnce,
+    /// A response body is waited for without end.
+    WaitForResponses,
+    /// A claim that cannot be there is taken back.
+    TakeBackAll,
     /// A connection that owes a part of its last request is given to the next.
     ReuseOwing,
     /// A write is acknowledged before it is on the disk.
@@ -149,7 +157,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 69] = [
+    pub const ALL: [Self; 73] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -174,6 +182,10 @@ impl Mutant {
         Self::ReuseOldConnections,
         Self::SendTooLate,
         Self::HangUp,
+        Self::PassWhatIsTaken,
+        Self::BelieveOperatorAtOnce,
+        Self::WaitForResponses,
+        Self::TakeBackAll,
         Self::ReuseOwing,
         Self::AcknowledgeUnsynced,
         Self::WaitForDisk,

@@ -29,7 +29,7 @@ use oncegate::{
     UpstreamError,
     engine::{
         problem::Fault,
-        record::{Fence, State, StoreKey, StoredResponse},
+        record::{Fence, Reason, State, StoreKey, StoredResponse},
     },
     store::MemoryStore,
 };
@@ -192,6 +192,87 @@ async fn waiting_for_a_busy_service_is_no_dispatch() {
     assert_eq!(text(retry).await, "2 b");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(counter.calls(), 2);
+}
+
+/// A key must not be locked for as long as somebody takes to say nothing.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_never_ends_is_an_unknown_outcome() {
+    type Endless = http_body_util::StreamBody<
+        futures::stream::Pending<Result<http_body::Frame<Bytes>, Infallible>>,
+    >;
+    for kind in ["application/json", "text/event-stream"] {
+        let gate = gate();
+        let policy = Policy { response_timeout: Some(Duration::from_secs(1)), ..Policy::default() };
+        let service = IdempotencyLayer::new(gate.clone(), policy).layer(service_fn(
+            move |_: Inbound| async move {
+                let body: Endless = http_body_util::StreamBody::new(futures::stream::pending());
+                let response = Response::builder().header("content-type", kind).body(body);
+                Ok::<_, Infallible>(response.unwrap())
+            },
+        ));
+        let answer = service.clone().oneshot(request("k", "1"));
+        let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+        let answer = answer.expect("it is answered").unwrap();
+        let is_stream = kind == "text/event-stream";
+        let status = if is_stream { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
+        assert_eq!(answer.status(), status);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(gate.pending(), 0, "nobody is busy with it any more");
+        let retry = service.oneshot(request("k", "1")).await.unwrap();
+        assert_eq!(retry.extensions().get::<Outcome>(), Some(&Outcome::Unknown));
+        assert_eq!(gate.unknown(Reason::Timeout), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_ever_is_a_time_like_any_other() {
+    let counter = Counter::held();
+    let policy = Policy {
+        retention: Duration::MAX,
+        tombstone: Duration::MAX,
+        unknown_retention: Duration::MAX,
+        lease: Duration::MAX,
+        on_conflict: OnConflict::Wait(Duration::MAX),
+        response_timeout: Some(Duration::MAX),
+        ..Policy::default()
+    };
+    let service = IdempotencyLayer::new(gate(), policy).layer(counter.service());
+    let [first, second] =
+        [(); 2].map(|()| tokio::spawn(service.clone().oneshot(request("k", "1"))));
+    while counter.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    counter.answers.as_ref().unwrap().add_permits(1);
+    for answer in [first, second] {
+        assert_eq!(text(answer.await.unwrap().unwrap()).await, "1 k");
+    }
+}
+
+/// What is known of a key is a reason to refuse, also when somebody else's patience with it
+/// is not at its end.
+#[tokio::test(start_paused = true)]
+async fn another_request_is_told_so_while_others_wait() {
+    let store = Arc::new(MemoryStore::default());
+    let gates = [(); 2].map(|()| Gate::builder_on(store.clone()).build());
+    let (owner, counter) = (Counter::held(), Counter::default());
+    let elsewhere =
+        IdempotencyLayer::new(gates[0].clone(), Policy::default()).layer(owner.service());
+    let owned = tokio::spawn(elsewhere.oneshot(request("k", "1")));
+    while owner.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let patient =
+        Policy { on_conflict: OnConflict::Wait(Duration::from_secs(5)), ..Policy::default() };
+    let patient = IdempotencyLayer::new(gates[1].clone(), patient).layer(counter.service());
+    let waiting = tokio::spawn(patient.oneshot(request("k", "1")));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let hasty = IdempotencyLayer::new(gates[1].clone(), Policy::default()).layer(counter.service());
+    let other = hasty.oneshot(request("k", "another body")).await.unwrap();
+    assert_eq!(other.extensions().get::<Outcome>(), Some(&Outcome::Mismatch));
+    owner.answers.as_ref().unwrap().add_permits(1);
+    assert_eq!(text(owned.await.unwrap().unwrap()).await, "1 k");
+    assert_eq!(text(waiting.await.unwrap().unwrap()).await, "1 k");
+    assert_eq!(counter.calls(), 0);
 }
 
 /// A service that takes nothing more.

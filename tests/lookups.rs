@@ -210,6 +210,23 @@ async fn an_operator_is_heard_while_the_owner_waits() {
     assert_eq!(world.pay().await.unwrap(), Outcome::Replayed);
 }
 
+/// The owner's first word that he still waits comes within a lease, and not at once.
+#[tokio::test(start_paused = true)]
+async fn an_operator_is_not_believed_before_the_owner_could_say_a_word() {
+    let world = World::new(Payment::Stuck, Lookup::Honest);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let policy = Policy { lease: world.lease, ..Policy::default() };
+    let not_executed = async || {
+        let shown = world.gate.store().get(&key).await.unwrap().unwrap().fence();
+        world.gate.resolve(&key, shown, Resolution::NotExecuted, &policy).await.unwrap()
+    };
+    assert_eq!(not_executed().await, Resolved::StillPending);
+    sleep(SECOND * 6).await;
+    assert_eq!(not_executed().await, Resolved::Applied, "nobody waits any more");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_nobody_waits_for_any_more_is_sent_once_more() {
     let world = World::new(Payment::Stuck, Lookup::Honest);

@@ -96,7 +96,7 @@ async fn sigterm_drains_and_exits_with_0() {
     let running = tokio::spawn(async move { send(address, &post("/gate/a", "k", "pay")).await });
     eventually("it runs", async || backend.count() == 1).await;
     // The end of a terminal, or whoever expects a reload, ends nothing.
-    gate.signal(Signal::HUP);
+    gate.signal(rustix::process::Signal::HUP);
     let stopping = tokio::task::spawn_blocking(move || gate.terminate());
     eventually("it listens no more", async || {
         tokio::net::TcpStream::connect(address).await.is_err()

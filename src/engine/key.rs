@@ -84,6 +84,9 @@ pub enum KeyError {
     /// Begins with a quote and is not an RFC 8941 string.
     #[error("the key begins with a quote and is not an RFC 8941 string")]
     Quoting,
+    /// The member of a JSON body is neither text nor a number, or is no valid text.
+    #[error("the key in the body is neither text nor a number")]
+    NotText,
     /// `Connection` names the key header, so a hop would have removed it.
     #[error("the Connection header names the key header; a key must reach every hop")]
     HopByHop,
@@ -155,7 +158,7 @@ pub fn find(
                 None => continue,
             },
             KeySource::Query(name) => facet::query(&head.uri, name),
-            KeySource::Json(pointer) => in_json(pointer, body).map(Cow::Owned),
+            KeySource::Json(pointer) => in_json(pointer, body)?.map(Cow::Owned),
             KeySource::Form(name) => {
                 form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value)
             }
@@ -222,13 +225,16 @@ fn nominated(name: &HeaderName, headers: &HeaderMap) -> bool {
     })
 }
 
-pub(super) fn in_json(pointer: &str, body: &[u8]) -> Option<String> {
-    let text = canonical::find(body, pointer)?.get();
-    match text.as_bytes().first()? {
-        b'"' => serde_json::from_str(text).ok(),
+/// The text or number that `pointer` leads to; `null` is none.
+pub(super) fn in_json(pointer: &str, body: &[u8]) -> Result<Option<String>, KeyError> {
+    let Some(found) = canonical::find(body, pointer) else { return Ok(None) };
+    let text = found.get();
+    match text.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(text).map(Some).map_err(|_| KeyError::NotText),
         // As it is written: no number is too long for a name.
-        b'-' | b'0'..=b'9' => Some(text.to_owned()),
-        _ => None,
+        Some(b'-' | b'0'..=b'9') => Ok(Some(text.to_owned())),
+        None | Some(b'n') => Ok(None),
+        Some(_) => Err(KeyError::NotText),
     }
 }
 

@@ -74,7 +74,10 @@ fn a_number_is_the_key_that_is_written_there() {
     {
         assert_eq!(of(number), Ok(Some(number.to_owned())));
     }
-    assert_eq!(of("true"), Ok(None));
+    assert_eq!(of("null"), Ok(None));
+    for other in ["true", r#"{"$oid":"507f"}"#, "[1]", r#""\ud800""#] {
+        assert_eq!(of(other), Err(KeyError::NotText), "{other}");
+    }
     let nested = r#"{"a/b":[{"~":"x"},{"~":"y"}]}"#;
     for (pointer, expected) in [
         ("json:/a~1b/1/~0", Some("y")),
@@ -82,7 +85,7 @@ fn a_number_is_the_key_that_is_written_there() {
         ("json:/a~1b/+1/~0", None),
         ("json:/a~1b/2/~0", None),
         ("json:/a~1b/0/~0/x", None),
-        ("json:/a~1b", None),
+        ("json:/a~1b/0/x", None),
     ] {
         let found = look(&[pointer], Request::post("/"), nested);
         assert_eq!(found, Ok(expected.map(str::to_owned)), "{pointer}");

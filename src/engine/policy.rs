@@ -62,8 +62,9 @@ pub struct Policy {
     /// every third of it.
     pub lease: Duration,
     /// How long the caller waits for a response to begin. Then the outcome is
-    /// unknown, and a response that still comes is recorded. `None` leaves it to the
-    /// inner service.
+    /// unknown, and a response that still comes within four times as long is recorded. Five
+    /// times as long may its body take, or a stream be silent. With `None` a service that never
+    /// answers keeps its keys for ever.
     pub response_timeout: Option<Duration>,
     /// The longest request body of a keyed request, in bytes.
     pub max_request_body: usize,
@@ -112,7 +113,7 @@ impl Default for Policy {
             tombstone: 24 * HOUR,
             unknown_retention: 7 * 24 * HOUR,
             lease: Duration::from_secs(30),
-            response_timeout: None,
+            response_timeout: Some(Duration::from_secs(60)),
             max_request_body: 1 << 20,
             max_response_body: 1 << 20,
             on_store_down: OnStoreDown::Refuse,
@@ -199,7 +200,10 @@ impl Policy {
     /// How long to keep a record that is done.
     #[must_use]
     pub fn keep_done(&self) -> Keep {
-        Keep { record: self.retention + self.tombstone, response: Some(self.retention) }
+        Keep {
+            record: self.retention.saturating_add(self.tombstone),
+            response: Some(self.retention),
+        }
     }
 }
 

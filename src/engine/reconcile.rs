@@ -158,7 +158,7 @@ impl Gap {
     fn value(&self, key: &str, head: &Parts, body: &[u8]) -> Option<String> {
         match self {
             Self::Key => Some(key.to_owned()),
-            Self::Json(pointer) => super::key::in_json(pointer, body),
+            Self::Json(pointer) => super::key::in_json(pointer, body).ok().flatten(),
             Self::Header(name) => head.headers.get(name)?.to_str().ok().map(str::to_owned),
             Self::Query(name) => facet::query(&head.uri, name).map(std::borrow::Cow::into_owned),
         }

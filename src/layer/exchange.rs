@@ -22,6 +22,7 @@ use super::{
     gate::Gate,
     reconcile::Learnt,
     reply::{Led, Reply},
+    store_down::Down,
     waiters::{Lead, Place, View},
 };
 use crate::{
@@ -87,7 +88,7 @@ impl<S> Exchange<S> {
                         return answer;
                     }
                 }
-                Seen::StoreDown(kind) => return Box::pin(self.store_down(kind)).await,
+                Seen::StoreDown(down) => return Box::pin(self.store_down(down)).await,
                 Seen::Replay(replay) => {
                     return self.voice.replay(&replay, patience.waited, self.gate.now());
                 }
@@ -211,11 +212,12 @@ impl<S> Exchange<S> {
                             return None;
                         }
                         Ok(Learnt::Overtaken) => continue,
-                        // What was learnt may be recorded, so nothing is taken back.
+                        // There is a record, and what was learnt may be in it: nothing is
+                        // taken back, and nothing passes.
                         Err(error) => {
                             tracing::warn!(key = %self.key, %error, "the store did not answer a reconciliation");
-                            lead.finish(View::StoreDown(error.kind()));
-                            reply.answer(Box::pin(self.store_down(error.kind())).await);
+                            lead.finish(View::StoreDown(Down::Taken));
+                            reply.answer(Box::pin(self.store_down(Down::Taken)).await);
                             return None;
                         }
                     }

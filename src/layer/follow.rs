@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{answer::Voice, gate::Gate, waiters::View};
+use super::{FOREVER, answer::Voice, gate::Gate, store_down::Down, waiters::View};
 use crate::{
     engine::{
         decision::{Decision, Refusal, Replay, decide},
@@ -12,7 +12,6 @@ use crate::{
         policy::OnConflict,
     },
     mutants::{Mutant, is_active},
-    store::StoreErrorKind,
 };
 
 /// What a follower saw.
@@ -24,7 +23,7 @@ pub(super) enum Seen {
     /// The place is free: look anew.
     Again,
     /// The store did not answer the leader, or refused.
-    StoreDown(StoreErrorKind),
+    StoreDown(Down),
 }
 
 /// Watches the leader until there is something to say to a request that came `since`.
@@ -37,10 +36,11 @@ pub(super) async fn follow(
     patience: &mut Patience,
 ) -> Seen {
     loop {
+        let mut unless_it_changes = Refusal::KeyInUse;
         let seen = view.borrow_and_update().clone();
         let was_asked = matches!(seen, View::Asked(..)) && !is_active(Mutant::AskForEach);
         let (record, now, is_older) = match seen {
-            View::StoreDown(kind) => return Seen::StoreDown(kind),
+            View::StoreDown(down) => return Seen::StoreDown(down),
             View::Looking => (None, gate.now(), false),
             View::Seen(record, asked) | View::Asked(record, asked) => {
                 (Some(record), asked.wall, asked.at < since)
@@ -60,9 +60,10 @@ pub(super) async fn follow(
             Some(Decision::TakeOver(..) | Decision::Reconcile(..)) => false,
             // These may have changed since the leader asked, and this request may come
             // from somebody who has seen an answer since.
-            Some(Decision::Refuse(Refusal::OutcomeUnknown { .. } | Refusal::KeyReused))
-                if is_older =>
-            {
+            Some(Decision::Refuse(
+                refusal @ (Refusal::OutcomeUnknown { .. } | Refusal::KeyReused),
+            )) if is_older => {
+                unless_it_changes = refusal;
                 true
             }
             Some(Decision::Replay(replay)) => return Seen::Replay(replay),
@@ -71,7 +72,7 @@ pub(super) async fn follow(
         let change = view.changed();
         let change = if waits { patience.wait(change).await } else { Some(change.await) };
         match change {
-            None => return Seen::Refuse(Refusal::KeyInUse),
+            None => return Seen::Refuse(unless_it_changes),
             Some(Err(_)) => return Seen::Again,
             Some(Ok(())) => {}
         }
@@ -88,7 +89,7 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(on_conflict: OnConflict) -> Self {
         let limit = match on_conflict {
-            OnConflict::Wait(limit) => limit,
+            OnConflict::Wait(limit) => limit.min(FOREVER),
             OnConflict::Reject => Duration::ZERO,
         };
         Self { limit, until: None, waited: false }

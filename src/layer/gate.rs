@@ -1,7 +1,14 @@
 //! What all routes of a process share: the store, the cache, who waits for
 //! whom, and what still runs.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,6 +54,8 @@ struct Shared {
     tasks: TaskTracker,
     closing: Closing,
     abandon: CancellationToken,
+    /// How many exchanges were given up.
+    given_up: AtomicUsize,
 }
 
 /// Settings of a [`Gate`].
@@ -115,6 +124,7 @@ impl GateBuilder {
             tasks: TaskTracker::new(),
             closing: Closing::default(),
             abandon: CancellationToken::new(),
+            given_up: AtomicUsize::new(0),
         }))
     }
 }
@@ -162,11 +172,10 @@ impl Gate {
             () = self.0.tasks.wait() => return 0,
             () = over => {}
         }
-        let left = self.0.tasks.len();
         self.0.abandon.cancel();
         // What was given up still writes so; a store that hangs must not hold up the exit.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.0.tasks.wait()).await;
-        left
+        self.0.given_up.load(Ordering::Relaxed)
     }
 
     /// Stops claiming, without waiting.
@@ -250,6 +259,11 @@ impl Gate {
     /// Resolves when the gate stops claiming.
     pub(crate) async fn closed(&self) {
         self.0.closing.begun().await;
+    }
+
+    /// An exchange was given up.
+    pub(crate) fn gave_up(&self) {
+        self.0.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Resolves when everything that still runs must be given up.

@@ -13,6 +13,8 @@
 //! 4. Only [`claim`] changes a record after its claim.
 //! 5. A request without a key touches no store, no lock and no buffer.
 
+use std::time::Duration;
+
 mod answer;
 mod body;
 mod budget;
@@ -34,6 +36,9 @@ mod service;
 mod store_down;
 mod tally;
 mod waiters;
+
+/// Patience without a limit, as far as clocks go.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 pub use answer::Outcome;
 pub use body::{RequestBody, ResponseBody};

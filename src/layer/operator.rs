@@ -9,8 +9,9 @@ use super::gate::Gate;
 use crate::{
     engine::{
         policy::Policy,
-        record::{Done, Fence, Record, StoreKey, StoredResponse},
+        record::{Done, Fence, Reason, Record, StoreKey, StoredResponse},
     },
+    mutants::{Mutant, is_active},
     store::{StoreError, Write},
 };
 
@@ -31,7 +32,8 @@ pub enum Resolved {
     Applied,
     /// There is no such record.
     Absent,
-    /// Its owner is still at work, or waits for a late response.
+    /// Its owner is still at work, or may still wait for a late response: he says so at least once
+    /// in a lease.
     StillPending,
     /// The outcome is known already.
     Known,
@@ -81,6 +83,20 @@ impl Gate {
                 }
                 shown = unknown.fence;
                 unknown.fingerprint
+            }
+            // The same before his first word: each is renewed within a lease while he waits.
+            Some(Record::Unknown(unknown))
+                if unknown.fence == shown
+                    && unknown.reason == Reason::Timeout
+                    && matches!(resolution, Resolution::NotExecuted)
+                    && !is_active(Mutant::BelieveOperatorAtOnce) =>
+            {
+                match self.store().age(key).await? {
+                    None => return Ok(Resolved::Absent),
+                    Some((fence, _)) if fence != shown => return Ok(Resolved::Changed),
+                    Some((_, age)) if age < policy.lease => return Ok(Resolved::StillPending),
+                    Some(_) => unknown.fingerprint,
+                }
             }
             Some(record) if record.fence() != shown => return Ok(Resolved::Changed),
             Some(Record::Pending(pending)) if now <= pending.lease_until => {

@@ -5,6 +5,9 @@
 //! | fits | whole | after it was recorded |
 //! | longer than the policy records, or thousands of headers | its status | after that was recorded |
 //! | event stream, NDJSON, gRPC | whole, with its trailers | as it arrives; its end after it was recorded |
+//!
+//! A body that is not there after as long as a response may take, and [`LATE`] times as long, is
+//! an unknown outcome. A stream may go on for ever, and be silent for as long.
 
 use std::time::Duration;
 
@@ -12,13 +15,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, header::CONTENT_TYPE, response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 
 use super::{
+    FOREVER,
     answer::{Stored, Voice},
     body::{Frames, ResponseBody},
     buffered::Gathered,
     claim::{Claim, End, Ending, Settled},
-    dispatch::fail,
+    dispatch::{LATE, fail, patience},
     evidence::UpstreamError,
     reply::Reply,
 };
@@ -52,7 +57,11 @@ pub(super) async fn record<S, R>(
     if is_live(&head.headers) {
         return Box::pin(reader.stream_and_record(claim, voice, head, reply)).await;
     }
-    match claim.hold(reader.read(), Duration::MAX).await {
+    let limit = match is_active(Mutant::WaitForResponses) {
+        true => Duration::MAX,
+        false => patience(voice).saturating_mul(1 + LATE),
+    };
+    match claim.hold(reader.read(), limit).await {
         End::Done(Read::Whole) => {
             let (body, mut trailers) = (reader.gathered.into_bytes(), reader.trailers);
             let recorded = Recorded::copy_of(&mut head, &body, trailers.as_mut());
@@ -77,7 +86,12 @@ pub(super) async fn record<S, R>(
             let problem = Box::pin(fail(claim, voice, evidence, fault)).await;
             reply.answer(voice.refuse(problem));
         }
-        End::Late | End::Abandoned => {
+        End::Late => {
+            let late = fail(claim, voice, Evidence::TimedOut, Fault::ResponseTimeout);
+            let problem = Box::pin(late).await;
+            reply.answer(voice.refuse(problem));
+        }
+        End::Abandoned => {
             let given_up = fail(claim, voice, Evidence::Abandoned, Fault::Incomplete);
             let problem = Box::pin(given_up).await;
             reply.answer(voice.refuse(problem));
@@ -181,12 +195,16 @@ where
         reply.answer(voice.live(without_connection(head, body), Stored::No));
 
         let mut too_long = false;
+        let silence = patience(voice).saturating_mul(1 + LATE).min(FOREVER);
         let work = async {
             loop {
-                match self.frame().await {
-                    Ok(None) => return None,
-                    Err(broken) => return Some(broken),
-                    Ok(Some(frame)) => {
+                match timeout(silence, self.frame()).await {
+                    Ok(Ok(None)) => return None,
+                    Ok(Err(broken)) => return Some(broken),
+                    Err(_) => {
+                        return Some(Read::Broken(Evidence::TimedOut, Fault::ResponseTimeout));
+                    }
+                    Ok(Ok(Some(frame))) => {
                         let Ok(data) = frame.into_data().map_err(|frame| {
                             self.trailers = frame.into_trailers().ok().or(self.trailers.take());
                         }) else {

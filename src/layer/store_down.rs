@@ -25,8 +25,29 @@ use crate::{
         problem::{Fault, Problem},
         record::Pending,
     },
+    mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
 };
+
+/// What is known of a key when the store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Down {
+    /// Nothing. The policy decides whether a request passes.
+    Silent,
+    /// There is a record, or there was one and it was lost. Nothing passes.
+    Taken,
+}
+
+impl Down {
+    fn of(error: &StoreError) -> Self {
+        match error.kind() {
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => Self::Silent,
+            // A record that cannot be read is one. After a loss of data, who asked for refusals
+            // until somebody has looked means just this.
+            _ => Self::Taken,
+        }
+    }
+}
 
 impl<S> Exchange<S> {
     /// The store did not answer. Its reply may be lost and the claim there, so what was
@@ -50,25 +71,28 @@ impl<S> Exchange<S> {
         tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
         let gate = self.gate.clone();
         let (key, policy) = (self.key, Arc::clone(&self.voice.policy));
-        lead.finish(View::StoreDown(error.kind()));
-        let answer = self.store_down(error.kind()).await;
+        let down = Down::of(&error);
+        lead.finish(View::StoreDown(down));
+        let answer = self.store_down(down).await;
         reply.answer(answer);
+        // Where the claim cannot be there, there are thousands of them in a second.
+        if error.is_undone() {
+            return;
+        }
         claim::take_back(&gate, policy, key, pending, because).await;
     }
 
-    /// What a request gets when the store does not answer. After a loss of data nothing
-    /// passes: who asked for refusals until somebody has looked means just this.
-    pub(super) async fn store_down<B, R>(
-        self: Box<Self>,
-        kind: StoreErrorKind,
-    ) -> Response<ResponseBody<R>>
+    /// What a request gets when the store does not answer.
+    pub(super) async fn store_down<B, R>(self: Box<Self>, down: Down) -> Response<ResponseBody<R>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
-        let Self { voice, inner, head, body, .. } = *self;
+        let Self { voice, inner, mut head, body, named, .. } = *self;
         match voice.policy.on_store_down {
-            OnStoreDown::Pass if kind != StoreErrorKind::DataLost => {
+            OnStoreDown::Pass if down == Down::Silent || is_active(Mutant::PassWhatIsTaken) => {
+                // It has a key all the same, whether it was leading or not.
+                head.extensions.insert(named);
                 let request = Request::from_parts(head, RequestBody::whole(body));
                 match timeout(dispatch::patience(&voice), inner.oneshot(request)).await {
                     Ok(Ok(response)) => voice.hand_on(response, Outcome::Bypassed),

@@ -14,10 +14,8 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    engine::record::{Record, StoreKey, Timestamp},
-    store::StoreErrorKind,
-};
+use super::store_down::Down;
+use crate::engine::record::{Record, StoreKey, Timestamp};
 
 /// The keys that somebody in this process is busy with.
 #[derive(Debug, Default)]
@@ -49,7 +47,7 @@ pub(crate) enum View {
     /// shows a lease that passes.
     Owned(Record),
     /// The store did not answer him, or refused.
-    StoreDown(StoreErrorKind),
+    StoreDown(Down),
 }
 
 /// A time, by the wall clock that leases go by and by the one that never steps.
@@ -204,7 +202,7 @@ mod tests {
         let first = lead(&waiters);
         let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
         assert!(first.is_watched());
-        first.show(View::StoreDown(StoreErrorKind::Unavailable));
+        first.show(View::StoreDown(Down::Silent));
         view.changed().await.unwrap();
         drop(first);
         assert!(view.changed().await.is_err());
@@ -216,7 +214,7 @@ mod tests {
         let waiters = Arc::new(Waiters::default());
         let first = lead(&waiters);
         let Place::Follow(mut view) = waiters.join(&KEY) else { panic!("two leaders") };
-        first.finish(View::StoreDown(StoreErrorKind::Unavailable));
+        first.finish(View::StoreDown(Down::Silent));
         view.changed().await.unwrap();
         let second = lead(&waiters);
         assert_eq!(waiters.len(), 1, "finishing twice must not remove the next leader");

@@ -17,9 +17,12 @@ use std::{error::Error as StdError, fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::engine::{
-    policy::Keep,
-    record::{Fence, Record, StoreKey, Summary},
+use crate::{
+    engine::{
+        policy::Keep,
+        record::{Fence, Record, StoreKey, Summary},
+    },
+    mutants::{Mutant, is_active},
 };
 
 mod cached;
@@ -200,6 +203,7 @@ pub struct Page {
 pub struct StoreError {
     kind: StoreErrorKind,
     what: String,
+    is_undone: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -225,7 +229,7 @@ impl StoreError {
     /// An error of `kind`; `what` says what was tried and with which peer or file.
     #[must_use]
     pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), source: None }
+        Self { kind, what: what.into(), is_undone: false, source: None }
     }
 
     /// No reply within `limit`.
@@ -239,6 +243,20 @@ impl StoreError {
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says that the store cannot have done anything of what it was asked for, because it was not
+    /// reached.
+    #[must_use]
+    pub const fn undone(mut self) -> Self {
+        self.is_undone = true;
+        self
+    }
+
+    /// Whether the store cannot have done anything. Else nobody knows.
+    #[must_use]
+    pub fn is_undone(&self) -> bool {
+        self.is_undone && !is_active(Mutant::TakeBackAll)
     }
 
     /// The kind of trouble.

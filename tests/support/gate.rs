@@ -223,7 +223,7 @@ impl Process {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }

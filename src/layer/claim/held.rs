@@ -19,6 +19,7 @@ use crate::{
         },
     },
     layer::{
+        FOREVER,
         gate::Gate,
         waiters::{Lead, Moment, View},
     },
@@ -185,7 +186,7 @@ impl Held {
             None => !is_active(Mutant::NoRenewal),
         };
         loop {
-            let next = if renews { late.min(Instant::now() + pause) } else { late };
+            let next = if renews { late.min(Instant::now() + pause.min(FOREVER)) } else { late };
             tokio::time::sleep_until(next).await;
             if Instant::now() >= late {
                 return;
@@ -253,7 +254,7 @@ impl Held {
 
     /// Writes until the store takes it, for as long as a lease or until the gate gives up.
     async fn insist(&self, record: &Option<Record>) -> Result<(Write, Moment), StoreError> {
-        let until = Instant::now() + self.policy.lease;
+        let until = Instant::now() + self.policy.lease.min(FOREVER);
         let mut pause = MIN_PAUSE;
         let mut is_last = false;
         loop {

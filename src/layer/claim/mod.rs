@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use self::held::Held;
 pub(crate) use self::held::{Ending, Settled, take_back};
 use super::{
+    FOREVER,
     gate::Gate,
     waiters::{Lead, View},
 };
@@ -38,9 +39,6 @@ use crate::{
 };
 
 mod held;
-
-/// Patience without a limit, as far as clocks go.
-const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// A claim that the store has acknowledged.
 #[derive(Debug)]
@@ -110,7 +108,10 @@ impl Claim {
         tokio::select! {
             biased;
             output = &mut work => End::Done(output),
-            () = &mut abandoned => End::Abandoned,
+            () = &mut abandoned => {
+                held.gate.gave_up();
+                End::Abandoned
+            }
             () = &mut late => End::Late,
         }
     }

@@ -212,11 +212,11 @@ impl EmbeddedStore {
     /// Hands an operation to the committer and waits for its answer, for as long as the disk
     /// may take.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        self.shared.check()?;
+        self.shared.check().map_err(StoreError::undone)?;
         let limit = self.reply_within;
         let late = || StoreError::timeout("the disk of the embedded store", limit);
         if self.shared.hand.is_busy_for(limit) && !is_active(Mutant::QueueAtHungDisk) {
-            return Err(late());
+            return Err(late().undone());
         }
         let (reply, answer) = oneshot::channel();
         if let Some(jobs) = &self.jobs {

@@ -27,7 +27,7 @@ impl Store for EmbeddedStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Claimed, StoreError> {
-        self.shared.check()?;
+        self.shared.check().map_err(StoreError::undone)?;
         let (key, fence) = (*key, record.fence());
         // What is there lasts; only an absent key needs the committer's word.
         let found = self.shared.find(&key).map_err(unreadable)?;

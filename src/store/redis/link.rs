@@ -20,7 +20,7 @@ use std::{
     pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -123,26 +123,50 @@ impl Link {
         operation: &str,
         request: Request<'_>,
     ) -> Result<Value, StoreError> {
+        self.send(request).await.map_err(|(error, _)| self.error(operation, error))
+    }
+
+    /// The same, for a request before which nothing was sent on its behalf. An error says so
+    /// where the server was not reached.
+    pub(super) async fn run_first(
+        &self,
+        operation: &str,
+        request: Request<'_>,
+    ) -> Result<Value, StoreError> {
+        self.send(request).await.map_err(|(error, is_sent)| {
+            let error = self.error(operation, error);
+            if is_sent { error } else { error.undone() }
+        })
+    }
+
+    /// An error comes with whether the request may have been sent.
+    async fn send(&self, request: Request<'_>) -> Result<Value, (RedisError, bool)> {
+        let is_sent = AtomicBool::new(false);
         let result = match self.live() {
-            Some(way) => match self.once(&request, way).await {
+            Some(way) => match self.once(&request, way, &is_sent).await {
                 Err(error) if error.is_io_error() && !is_active(Mutant::NoRepeat) => {
-                    Box::pin(self.anew(&request, 1)).await
+                    Box::pin(self.anew(&request, 1, &is_sent)).await
                 }
                 result => result,
             },
-            None => Box::pin(self.anew(&request, 2)).await,
+            None => Box::pin(self.anew(&request, 2, &is_sent)).await,
         };
-        result.map_err(|error| self.error(operation, error))
+        result.map_err(|error| (error, is_sent.into_inner()))
     }
 
     /// Connects where it must and sends a request, up to `times` times and as many
     /// times as long as a reply may take.
-    async fn anew(&self, request: &Request<'_>, times: u32) -> RedisResult<Value> {
+    async fn anew(
+        &self,
+        request: &Request<'_>,
+        times: u32,
+        is_sent: &AtomicBool,
+    ) -> RedisResult<Value> {
         let attempts = async {
             let mut left = times;
             loop {
                 left -= 1;
-                let attempt = async { self.once(request, self.connection().await?).await };
+                let attempt = async { self.once(request, self.connection().await?, is_sent).await };
                 match attempt.await {
                     Err(error)
                         if error.is_io_error() && left > 0 && !is_active(Mutant::NoRepeat) => {}
@@ -154,7 +178,13 @@ impl Link {
     }
 
     /// Sends a request on a connection, and gives up the connection when it does not work.
-    async fn once(&self, request: &Request<'_>, way: Way) -> RedisResult<Value> {
+    async fn once(
+        &self,
+        request: &Request<'_>,
+        way: Way,
+        is_sent: &AtomicBool,
+    ) -> RedisResult<Value> {
+        is_sent.store(true, Ordering::Relaxed);
         let Way { number, mut connection, mut timer } = way;
         let until = Instant::now() + self.reply_within;
         let result = {

@@ -137,7 +137,7 @@ impl Store for RedisStore {
         record: &Record,
         keep: Keep,
     ) -> Result<Claimed, StoreError> {
-        self.admit().await?;
+        self.admit().await.map_err(StoreError::undone)?;
         let name = Name::of(key);
         let keep = keep.bounded();
         let head = codec::encode(record, keep.record).head;
@@ -151,8 +151,12 @@ impl Store for RedisStore {
             pipeline.cmd("GET").arg(marker::NAME);
         }
         let waits = self.wait_for_replicas(&mut pipeline);
-        for _ in 0..LOOKS {
-            let reply = self.link.run("claim", Request::Send(Commands::Many(&pipeline))).await?;
+        for attempt in 0..LOOKS {
+            let request = Request::Send(Commands::Many(&pipeline));
+            let reply = match attempt {
+                0 => self.link.run_first("claim", request).await?,
+                _ => self.link.run("claim", request).await?,
+            };
             let mut reply = replies(reply, "claim")?;
             let is_replicated = self.is_replicated(waits, &mut reply);
             if self.options.refuse_after_loss {

@@ -1,0 +1,198 @@
+//! What a store's errors say of a key, and what a gate makes of them.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+#[allow(unreachable_pub, reason = "shared with other tests")]
+#[path = "support/clock.rs"]
+mod clock;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clock::Virtual;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use oncegate::{
+    Gate, IdempotencyLayer, Key, OnUnknown, Outcome, Policy, RequestBody, UpstreamError,
+    engine::{
+        policy::{Keep, OnStoreDown},
+        problem::Fault,
+        reconcile::{Matcher, Reconcile},
+        record::{Fence, Record, StoreKey},
+    },
+    store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, StoreErrorKind, Write},
+};
+use tokio::time::{Instant, sleep};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A store that can be told to fail.
+#[derive(Clone, Debug)]
+struct Failing {
+    store: Arc<MemoryStore>,
+    claim: Option<fn() -> StoreError>,
+    fails_to_swap: Arc<AtomicBool>,
+    removals: Arc<AtomicUsize>,
+}
+
+impl Failing {
+    fn new(claim: Option<fn() -> StoreError>) -> (Self, Gate) {
+        let clock = Arc::new(Virtual(Instant::now()));
+        let store = Self {
+            store: Arc::new(MemoryStore::new(clock.clone())),
+            claim,
+            fails_to_swap: Arc::default(),
+            removals: Arc::default(),
+        };
+        let gate = Gate::builder(store.clone()).ambient(clock).build();
+        (store, gate)
+    }
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn claim(
+        &self,
+        key: &StoreKey,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Claimed, StoreError> {
+        // Long enough for another request to follow.
+        sleep(SECOND).await;
+        match self.claim {
+            Some(error) => Err(error()),
+            None => self.store.claim(key, record, keep).await,
+        }
+    }
+
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expect: Fence,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Write, StoreError> {
+        if self.fails_to_swap.load(SeqCst) {
+            return Err(StoreError::timeout("swap", SECOND));
+        }
+        self.store.swap(key, expect, record, keep).await
+    }
+
+    async fn remove(&self, _: &StoreKey, _: Fence) -> Result<Write, StoreError> {
+        self.removals.fetch_add(1, SeqCst);
+        Err(StoreError::timeout("remove", SECOND))
+    }
+
+    async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.store.scan(cursor, limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+type Inbound = Request<RequestBody<Full<Bytes>>>;
+
+fn payment() -> Request<Full<Bytes>> {
+    Request::post("/pay").header("idempotency-key", "k").body(Full::default()).unwrap()
+}
+
+fn outcome<B>(answer: Result<Response<B>, UpstreamError>) -> Outcome {
+    *answer.unwrap().extensions().get::<Outcome>().unwrap()
+}
+
+/// A key that the store knows, or may know, is no key of which it says nothing.
+#[tokio::test(start_paused = true)]
+async fn whose_key_has_a_record_does_not_pass() {
+    let errors: [(fn() -> StoreError, Outcome); 3] = [
+        (|| StoreError::new(StoreErrorKind::Corrupt, "damaged"), Outcome::StoreUnavailable),
+        (|| StoreError::new(StoreErrorKind::DataLost, "lost"), Outcome::StoreUnavailable),
+        (|| StoreError::new(StoreErrorKind::Unavailable, "gone"), Outcome::Bypassed),
+    ];
+    for (error, expected) in errors {
+        let (_, gate) = Failing::new(Some(error));
+        let policy = Policy { on_store_down: OnStoreDown::Pass, ..Policy::default() };
+        let service = IdempotencyLayer::new(gate, policy).layer(service_fn(|request: Inbound| {
+            let named = request.extensions().get::<Key>().map(|key| key.as_str().to_owned());
+            assert_eq!(named.as_deref(), Some("k"), "it has its key, whoever asked the store");
+            async { Ok::<_, UpstreamError>(Response::new(Full::<Bytes>::default())) }
+        }));
+        let both = [(); 2].map(|()| service.clone().oneshot(payment()));
+        for answer in futures::future::join_all(both).await {
+            assert_eq!(outcome(answer), expected);
+        }
+    }
+}
+
+/// The service says that it was executed, and the store does not take that.
+#[tokio::test(start_paused = true)]
+async fn what_was_found_to_be_executed_does_not_pass() {
+    let (store, gate) = Failing::new(None);
+    let status = |status| Matcher { status: vec![status], json: None, equals: None };
+    let reconcile = Reconcile {
+        request: "GET /lookup/{key}".parse().unwrap(),
+        executed: status(StatusCode::OK),
+        not_executed: status(StatusCode::NOT_FOUND),
+        quiescence: SECOND,
+        timeout: SECOND,
+    };
+    let policy = Policy {
+        on_store_down: OnStoreDown::Pass,
+        on_unknown: OnUnknown::Reconcile(Arc::new(reconcile)),
+        ..Policy::default()
+    };
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
+    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |request: Inbound| {
+        let is_lookup = request.method() == Method::GET;
+        paid.fetch_add(usize::from(!is_lookup), SeqCst);
+        async move {
+            match is_lookup {
+                true => Ok(Response::new(Full::<Bytes>::from("paid"))),
+                false => Err(UpstreamError::sent(Fault::Terminated)),
+            }
+        }
+    }));
+    let pay = || service.clone().oneshot(payment());
+    assert_eq!(outcome(pay().await), Outcome::Unknown);
+    store.fails_to_swap.store(true, SeqCst);
+    for answer in futures::future::join_all([pay(), pay()]).await {
+        assert_eq!(outcome(answer), Outcome::StoreUnavailable);
+    }
+    store.fails_to_swap.store(false, SeqCst);
+    assert_eq!(outcome(pay().await), Outcome::Reconciled);
+    assert_eq!(payments.load(SeqCst), 1);
+}
+
+/// A store that is down for a minute refuses thousands: what it certainly did not do leaves
+/// nothing behind.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_there_is_not_taken_back() {
+    let errors: [(fn() -> StoreError, bool); 2] = [
+        (|| StoreError::new(StoreErrorKind::Unavailable, "not reached").undone(), false),
+        (|| StoreError::timeout("claim", SECOND), true),
+    ];
+    for (error, may_be_there) in errors {
+        let (store, gate) = Failing::new(Some(error));
+        let service = IdempotencyLayer::new(gate.clone(), Policy::default()).layer(service_fn(
+            |_: Inbound| async { Ok::<_, UpstreamError>(Response::new(Full::<Bytes>::default())) },
+        ));
+        assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
+        sleep(SECOND).await;
+        assert_eq!(store.removals.load(SeqCst) > 0, may_be_there);
+        assert_eq!(gate.drain(Duration::ZERO).await, 0, "nothing was sent that could be given up");
+    }
+}
