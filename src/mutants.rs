@@ -121,6 +121,10 @@ pub enum Mutant {
     ReuseWhileRead,
     /// A response that was damaged in the embedded store's file is replayed.
     TrustResponses,
+    /// When a record expires is believed wherever it stands.
+    TrustTimes,
+    /// Two keys that share their place in the tables are on their way there at once.
+    LetTwinsIn,
     /// A key that was taken over and not executed forgets what it was before.
     ForgetFirstOutcome,
     /// An unknown outcome grows old while its request is still waited for.
@@ -157,7 +161,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 73] = [
+    pub const ALL: [Self; 75] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -215,6 +219,8 @@ impl Mutant {
         Self::CommitBeforeResponses,
         Self::ReuseWhileRead,
         Self::TrustResponses,
+        Self::TrustTimes,
+        Self::LetTwinsIn,
         Self::ForgetFirstOutcome,
         Self::LetUnknownAge,
         Self::CountWaitingAsSent,

@@ -258,19 +258,34 @@ async fn a_damaged_response_is_not_replayed() {
     let file = folder.path().join("responses");
     let sound = fs::read(&file).unwrap();
     let at = sound.windows(body.len()).position(|bytes| bytes == body).unwrap();
-    let mut damaged = sound.clone();
-    damaged[at] ^= 1;
-    for (content, is_sound) in [(damaged, false), (sound, true)] {
+    // The row begins with the key, and its times are not far behind.
+    let start = sound.windows(32).position(|bytes| bytes == key.as_bytes()).unwrap();
+    let times = (start + 33..start + 41).flat_map(|at| [(at, 0x80), (at, 0xff)]);
+    let flipped = [(at, 1)].into_iter().chain(times).map(|(at, bits)| {
+        let mut damaged = sound.clone();
+        damaged[at] ^= bits;
+        (damaged, false)
+    });
+    let zeroed = start + 33..start + 41;
+    let mut without_times = sound.clone();
+    without_times[zeroed].fill(0);
+    let cases: Vec<_> = flipped.chain([(without_times, false), (sound.clone(), true)]).collect();
+    for (content, is_sound) in cases {
         fs::write(&file, content).unwrap();
         let store = open(folder.path());
         match store.get(&key).await {
             Ok(found) => assert!(is_sound && found.as_ref() == Some(&record), "{found:?}"),
             Err(error) => {
-                assert_eq!((is_sound, error.kind()), (false, StoreErrorKind::Unavailable))
+                assert_eq!((is_sound, error.kind()), (false, StoreErrorKind::Corrupt))
             }
         }
         if !is_sound {
-            store.claim(&key, &pending(owner()), KEEP).await.unwrap_err();
+            // Whoever was refused takes his claim back, and the next one is refused like him.
+            for _ in 0..2 {
+                let other = owner();
+                store.claim(&key, &pending(other), KEEP).await.unwrap_err();
+                let _ = store.remove(&key, other).await;
+            }
         }
     }
 }
@@ -308,6 +323,68 @@ async fn a_damaged_response_that_is_over_stops_nothing() {
         store.claim(&damaged, &pending(owner()), keep(HOUR)).await.unwrap_err();
         drop(store);
     }
+    // When the record is over the key is nobody's, whatever the disk says of it.
+    clock.elapse(1000 * HOUR).await;
+    for expected in [None, Some(pending(fence))] {
+        let store = open();
+        assert_eq!(store.get(&damaged).await.unwrap(), expected);
+        let claimed = store.claim(&damaged, &pending(fence), keep(HOUR)).await.unwrap();
+        assert_eq!(claimed, Claimed::Mine);
+    }
+}
+
+/// Both would have one place in the tables, so the second is refused before it is acknowledged.
+#[tokio::test]
+async fn keys_that_share_a_place_do_not_come_there_together() {
+    let disk = Disk::default();
+    let gate = disk.gate();
+    let store = on(&disk);
+    let (first, fence) = (key(), owner());
+    let mut twin = *first.as_bytes();
+    twin[31] ^= 1;
+    let twin = StoreKey::from_bytes(twin);
+    gate.close();
+    let (one, other) = (pending(fence), pending(owner()));
+    let claims =
+        async { tokio::join!(store.claim(&first, &one, KEEP), store.claim(&twin, &other, KEEP)) };
+    let mut claims = Box::pin(claims);
+    assert!(futures::poll!(&mut claims).is_pending());
+    gate.open();
+    let (one, other) = claims.await;
+    assert_eq!(one.unwrap(), Claimed::Mine);
+    assert_eq!(other.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    eventually("it is in the tables", async || store.get(&twin).await.is_err()).await;
+    store.ping().await.unwrap();
+    store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+}
+
+/// A disk says so of a bad sector. What lies there is lost, and nothing else.
+#[tokio::test]
+async fn a_response_that_cannot_be_read_stops_nothing() {
+    let (disk, clock) = (Disk::default(), Simulated::clock());
+    let responses = disk.file();
+    let bad = responses.bad();
+    let (journal, options) = ([disk.file(), disk.file()], EmbeddedOptions::default());
+    let store =
+        EmbeddedStore::with_backends(disk.file(), responses, journal, clock.clone(), options);
+    let store = store.unwrap();
+    let short = Keep { record: 4 * KEEP.record, response: Some(Duration::from_secs(60)) };
+    let (lost, fence) = (key(), owner());
+    store.claim(&lost, &pending(fence), short).await.unwrap();
+    store.swap(&lost, fence, &done(fence.next()), short).await.unwrap();
+    let reads = async || {
+        let before = disk.gate().reads();
+        store.get(&lost).await.unwrap();
+        disk.gate().reads() - before
+    };
+    eventually("it has left the memory of recent changes", async || reads().await > 0).await;
+    bad.store(true, std::sync::atomic::Ordering::SeqCst);
+    clock.elapse(Duration::from_secs(120)).await;
+    let gone = async || disk.gate().bad_reads() > 0;
+    eventually("somebody has tried to read it", gone).await;
+    store.ping().await.unwrap();
+    store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
+    store.get(&lost).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -342,7 +419,7 @@ async fn what_cannot_be_read_is_an_error_to_nobody_else() {
     gate.open();
     let (_, swapped, removed, _, own) = all.await;
     for error in [swapped.unwrap_err(), removed.unwrap_err()] {
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
         assert!(error.to_string().contains("cannot read"), "{error}");
     }
     assert_eq!(own.unwrap(), Write::Applied);

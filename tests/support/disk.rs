@@ -15,6 +15,7 @@ use redb::{StorageBackend, backends::InMemoryBackend};
 pub(crate) struct Disk {
     inner: InMemoryBackend,
     gate: Arc<Gate>,
+    bad: Arc<AtomicBool>,
 }
 
 /// What the test holds of a [`Disk`].
@@ -25,12 +26,18 @@ pub(crate) struct Gate {
     opened: Condvar,
     failing: AtomicBool,
     reads: AtomicUsize,
+    bad_reads: AtomicUsize,
 }
 
 impl Disk {
     /// Another file on the same disk.
     pub(crate) fn file(&self) -> Self {
-        Self { inner: InMemoryBackend::new(), gate: self.gate() }
+        Self { inner: InMemoryBackend::new(), gate: self.gate(), bad: Arc::default() }
+    }
+
+    /// Whether this file cannot be read, for the test to say.
+    pub(crate) fn bad(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.bad)
     }
 
     /// The gate of this disk, for the test to keep.
@@ -43,6 +50,11 @@ impl Gate {
     /// How often the files were read.
     pub(crate) fn reads(&self) -> usize {
         self.reads.load(SeqCst)
+    }
+
+    /// How often a file was read that cannot be.
+    pub(crate) fn bad_reads(&self) -> usize {
+        self.bad_reads.load(SeqCst)
     }
 
     /// Makes forced writes fail, or succeed again.
@@ -74,6 +86,10 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.gate.reads.fetch_add(1, SeqCst);
+        if self.bad.load(SeqCst) {
+            self.gate.bad_reads.fetch_add(1, SeqCst);
+            return Err(io::Error::other("the test's disk has a bad sector"));
+        }
         self.inner.read(offset, out)
     }
 

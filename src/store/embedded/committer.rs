@@ -27,7 +27,7 @@ use super::{
     job::{Done, Job},
     journal::Journal,
     mover::Move,
-    recent::{Found, Shared},
+    recent::{Found, Shared, has_twin},
     row::{self, Changes, Row},
     tables::{Broken, Reader, unavailable},
 };
@@ -213,13 +213,13 @@ impl Committer {
 }
 
 impl Batch<'_> {
-    /// What `key` holds by now, expired or not; its response may be left out.
+    /// What `key` holds by now; its response may be left out, and what has expired.
     pub(super) fn bare(&self, key: &StoreKey) -> Result<Option<Arc<Row>>, Broken> {
-        self.look(key, |tables| tables.bare(key))
+        self.look(key, |tables| tables.bare(key, self.now))
     }
 
-    /// What `key` holds by now, expired or not. `found` is what a look before the
-    /// batch found.
+    /// What `key` holds by now; what has expired may be left out. `found` is what a look
+    /// before the batch found.
     pub(super) fn row(&self, key: &StoreKey, found: &Found) -> Result<Option<Arc<Row>>, Broken> {
         if let Some(row) = self.changes.get(key) {
             return Ok(row.clone());
@@ -230,7 +230,12 @@ impl Batch<'_> {
         if still && found.row.is_none() {
             return Ok(None);
         }
-        self.look(key, |tables| tables.row(key))
+        self.look(key, |tables| tables.row(key, self.now))
+    }
+
+    /// Whether another key that would have the same place in the tables is on its way there.
+    pub(super) fn has_twin(&self, key: &StoreKey) -> bool {
+        has_twin(&self.changes, key) || self.shared.recent().has_twin(key)
     }
 
     /// Decides what `key` holds from now on.

@@ -39,13 +39,17 @@ pub(super) fn not_opened(file: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-/// Creates the folder, for its owner only, unless it is there.
+/// Creates the folder, for its owner only, unless it is there. The names of those above it that
+/// are new last, as far as the system can.
 pub(super) fn create(folder: &Path) -> io::Result<()> {
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = folder.ancestors().skip(1).take_while(is_new).collect();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    builder.create(folder)?;
+    new.into_iter().try_for_each(sync)
 }
 
 /// Opens a file of the journal, and creates it if need be.

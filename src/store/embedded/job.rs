@@ -6,6 +6,7 @@ use super::{
     committer::Batch,
     recent::Found,
     row::{Decoded, Row},
+    tables::lost,
     unreadable,
 };
 use crate::{
@@ -130,6 +131,10 @@ fn claim(
     let row = batch.row(&key, found).map_err(unreadable)?;
     let held = row.map_or(Ok(None), |row| row.record(now));
     if held == Ok(None) {
+        // The tables refuse it, too, but for one that is not there yet.
+        if batch.has_twin(&key) && !is_active(Mutant::LetTwinsIn) {
+            return Err(unreadable(lost()));
+        }
         batch.put(key, Some(Row::new(new, keep, now)));
     }
     claimed(held, fence)

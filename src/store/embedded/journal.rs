@@ -22,7 +22,7 @@
 //! | 16 | BLAKE3 of the number and the changes, keyed with the secret and cut short |
 //! | n | changes, see [`row`](super::row) |
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use bytes::{Buf, BufMut, Bytes};
 use redb::StorageBackend;
@@ -150,7 +150,10 @@ pub(super) fn read(
         return Ok(Err(Flaw::Missing));
     }
     let last = frames.last().map_or(after, |frame| frame.number);
-    let is_damaged = behind.into_iter().any(|behind| has_later(&behind, last, secret));
+    // No more frames can have followed than there is room for.
+    let most = (files[0].len()? + files[1].len()?) / ALIGN as u64;
+    let later = last + 1..=last.saturating_add(most);
+    let is_damaged = behind.into_iter().any(|behind| has_later(&behind, &later, secret));
     let is_damaged = is_damaged && !is_active(Mutant::TakeDamageForTorn);
     Ok(if is_damaged { Err(Flaw::Damaged) } else { Ok(frames) })
 }
@@ -173,12 +176,12 @@ fn read_file(file: &File, secret: &Secret, frames: &mut Vec<Frame>) -> io::Resul
     Ok(content)
 }
 
-/// Whether a whole frame later than number `last` begins anywhere in there.
-fn has_later(behind: &Bytes, last: u64, secret: &Secret) -> bool {
+/// Whether a whole frame with a `later` number begins anywhere in there.
+fn has_later(behind: &Bytes, later: &RangeInclusive<u64>, secret: &Secret) -> bool {
     (0..behind.len()).step_by(ALIGN).map(|offset| behind.slice(offset..)).any(|content| {
-        // Next to nothing in there is later, so next to nothing is hashed.
+        // Next to nothing in there has such a number, so next to nothing is hashed.
         let number = content.get(4..12).map(|mut bytes| bytes.get_u64());
-        number.is_some_and(|number| number > last) && first(&content, secret).is_some()
+        number.is_some_and(|number| later.contains(&number)) && first(&content, secret).is_some()
     })
 }
 

@@ -266,5 +266,9 @@ impl StoreError {
 }
 
 fn unreadable(error: Broken) -> StoreError {
-    unavailable("the embedded store cannot read", error)
+    let kind = match *error {
+        redb::Error::Corrupted(_) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, "the embedded store cannot read").because(error.to_string())
 }

@@ -30,9 +30,10 @@ impl Store for EmbeddedStore {
         self.shared.check().map_err(StoreError::undone)?;
         let (key, fence) = (*key, record.fence());
         // What is there lasts; only an absent key needs the committer's word.
-        let found = self.shared.find(&key).map_err(unreadable)?;
+        let now = self.shared.ambient.now();
+        let found = self.shared.find(&key, now).map_err(unreadable)?;
         if let Some(row) = &found.row {
-            let held = row.record(self.shared.ambient.now());
+            let held = row.record(now);
             if held != Ok(None) {
                 return job::claimed(held, fence);
             }
@@ -61,14 +62,16 @@ impl Store for EmbeddedStore {
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         self.shared.check()?;
-        let row = self.shared.find(key).map_err(unreadable)?.row;
-        Ok(row.map_or(Ok(None), |row| row.record(self.shared.ambient.now()))?)
+        let now = self.shared.ambient.now();
+        let row = self.shared.find(key, now).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.record(now))?)
     }
 
     async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
         self.shared.check()?;
-        let row = self.shared.find(key).map_err(unreadable)?.row;
-        Ok(row.map_or(Ok(None), |row| row.age(self.shared.ambient.now()))?)
+        let now = self.shared.ambient.now();
+        let row = self.shared.find(key, now).map_err(unreadable)?.row;
+        Ok(row.map_or(Ok(None), |row| row.age(now))?)
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {

@@ -23,9 +23,13 @@ use redb::Database;
 
 use super::{
     row::{Changes, Row},
-    tables::{Broken, Reader},
+    tables::{self, Broken, Reader, halves},
 };
-use crate::{ambient::Ambient, engine::record::StoreKey, store::StoreError};
+use crate::{
+    ambient::Ambient,
+    engine::record::{StoreKey, Timestamp},
+    store::StoreError,
+};
 
 /// What the threads and the store's handles share.
 #[derive(Debug)]
@@ -126,8 +130,8 @@ impl Shared {
         if self.failed.load(Relaxed) { Err(StoreError::failed()) } else { Ok(()) }
     }
 
-    /// The row of `key`, expired or not.
-    pub(super) fn find(&self, key: &StoreKey) -> Result<Found, Broken> {
+    /// The row of `key`; what has expired `now` may be left out.
+    pub(super) fn find(&self, key: &StoreKey, now: Timestamp) -> Result<Found, Broken> {
         let recent = self.recent();
         let as_of = recent.moved;
         if let Some(row) = recent.get(key) {
@@ -135,7 +139,7 @@ impl Shared {
         }
         let tables = Arc::clone(&recent.tables);
         drop(recent);
-        let row = tables.row(key)?.map(Arc::new);
+        let row = tables.row(key, now)?.map(Arc::new);
         Ok(Found { row, as_of })
     }
 
@@ -154,7 +158,7 @@ impl Shared {
         changes.extend(growing);
         let (mut count, mut gone) = (tables.count()?, 0);
         for (key, row) in &changes {
-            match (row, tables.bare(key)?.is_some()) {
+            match (row, tables.has(key)?) {
                 (true, false) => count += 1,
                 (false, true) => gone += 1,
                 (true, true) | (false, false) => {}
@@ -181,12 +185,13 @@ impl Shared {
         let moving = recent.moving.as_deref().map(page).unwrap_or_default();
         let tables = Arc::clone(&recent.tables);
         drop(recent);
-        let tables = tables.list(after.as_ref(), limit)?;
+        let (tables, end) = tables.list(after.as_ref(), limit)?;
 
         // A source with more than its part of the page says nothing about what follows.
+        let full = [&moving, &growing].into_iter().filter(|source| source.len() == limit);
+        let ends = full.filter_map(|source| source.keys().next_back().copied());
+        let end = ends.chain(end).min();
         let sources = [tables, moving, growing];
-        let ends = sources.iter().filter(|source| source.len() == limit);
-        let end = ends.filter_map(|source| source.keys().next_back().copied()).min();
         let mut rows = Changes::new();
         // Later sources are newer and go over earlier ones.
         sources.into_iter().for_each(|source| rows.extend(source));
@@ -198,8 +203,20 @@ impl Shared {
 }
 
 impl Recent {
+    /// Whether another key with the same half is here, or was.
+    pub(super) fn has_twin(&self, key: &StoreKey) -> bool {
+        has_twin(&self.growing, key)
+            || self.moving.as_ref().is_some_and(|moving| has_twin(moving, key))
+    }
+
     /// What is known of `key` here; `None` within: it was removed.
     pub(super) fn get(&self, key: &StoreKey) -> Option<&Option<Arc<Row>>> {
         self.growing.get(key).or_else(|| self.moving.as_ref()?.get(key))
     }
+}
+
+/// Whether `changes` have another key with the same half: the tables have one place for both.
+pub(super) fn has_twin(changes: &Changes, key: &StoreKey) -> bool {
+    let [first, last] = [[0; 16], [0xff; 16]].map(|other| tables::whole(halves(key).0, &other));
+    changes.range(first..=last).any(|(other, _)| other != key)
 }

@@ -11,6 +11,9 @@ use crate::{
     store::embedded::{common::Common, meta, row::Row, tables::Reader},
 };
 
+/// Before anything expires.
+const EVER: Timestamp = Timestamp(0);
+
 /// Tables whose index has generations of 16 keys.
 struct Tables {
     database: Database,
@@ -111,7 +114,7 @@ fn what_replaces_a_record_leaves_nothing_of_it() {
     tables.put(1, Some(row(3, 300, Some(250))));
     tables.put(1, Some(row(4, 300, Some(250))));
     assert_eq!(tables.rows(), (0, 1));
-    let held = tables.read().row(&key(1)).unwrap();
+    let held = tables.read().row(&key(1), EVER).unwrap();
     assert_eq!(held, Some(row(4, 300, Some(250))));
     // A claim of the key after its record has expired, before that was removed.
     tables.put(1, Some(row(5, 400, None)));
@@ -130,7 +133,7 @@ fn what_has_expired_is_removed_little_by_little() {
     assert_eq!((tables.is_due(99), tables.sweep(99, 100)), (false, 0));
     assert_eq!((tables.is_due(100), tables.sweep(100, 4), tables.rows()), (true, 4, (4, 6)));
     assert_eq!((tables.is_due(100), tables.sweep(100, 100), tables.rows()), (true, 6, (10, 0)));
-    let bare = tables.read().row(&key(3)).unwrap();
+    let bare = tables.read().row(&key(3), EVER).unwrap();
     assert_eq!(bare, Some(Row { response: None, ..row(3, 200, Some(100)) }));
     assert_eq!((tables.is_due(199), tables.sweep(199, 100)), (false, 0));
     assert_eq!((tables.is_due(200), tables.sweep(200, 4), tables.rows()), (true, 4, (6, 0)));
@@ -150,11 +153,11 @@ fn a_key_that_shares_its_half_with_another_is_refused() {
     {
         tables.put(1, Some(first.clone()));
         let reader = tables.read();
-        assert!(reader.row(&twin).is_err() && reader.bare(&twin).is_err());
+        assert!(reader.row(&twin, EVER).is_err() && reader.bare(&twin, EVER).is_err());
         // Had they come so close that no look was between them.
         let changes = Changes::from([(twin, Some(Arc::new(again)))]);
         assert!(tables.store(&changes, 1, 0, 0).is_err());
-        assert_eq!(tables.read().row(&key(1)).unwrap(), Some(first));
+        assert_eq!(tables.read().row(&key(1), EVER).unwrap(), Some(first));
     }
     let changes = [key(9), near(9)].map(|key| (key, Some(Arc::new(row(5, 100, None)))));
     assert!(tables.store(&Changes::from(changes), 1, 0, 0).is_err());
@@ -176,19 +179,24 @@ fn what_lies_behind_a_damaged_response_stays_where_it_is() {
             let sweep = (tables.is_due(100), tables.sweep(100, 100), tables.is_due(100));
             assert_eq!(sweep, swept, "byte {at}");
             let reader = tables.read();
-            let before = reader.row(&key(1)).unwrap();
+            let before = reader.row(&key(1), EVER).unwrap();
             assert_eq!(before, Some(Row { response: None, ..row(1, 200, Some(100)) }));
-            assert!(reader.row(&key(2)).is_err());
-            assert_eq!(reader.row(&key(3)).unwrap(), Some(row(3, 200, Some(100))));
+            assert!(reader.row(&key(2), EVER).is_err());
+            assert_eq!(reader.row(&key(3), EVER).unwrap(), Some(row(3, 200, Some(100))));
             // It is come upon once more.
             tables.open_again();
         }
         tables.put(3, Some(row(4, 400, Some(300))));
-        assert_eq!(tables.read().row(&key(3)).unwrap(), Some(row(4, 400, Some(300))));
+        assert_eq!(tables.read().row(&key(3), EVER).unwrap(), Some(row(4, 400, Some(300))));
         assert_eq!(tables.sweep(400, 100), 2, "the first key's head, and the third");
         let reader = tables.read();
-        assert_eq!([1, 3].map(|number| reader.row(&key(number)).unwrap()), [None, None]);
-        assert!(reader.row(&key(2)).is_err());
+        assert_eq!([1, 3].map(|number| reader.row(&key(number), EVER).unwrap()), [None, None]);
+        assert!(reader.row(&key(2), EVER).is_err());
+        // When its record is over its place is free, whatever lies there.
+        assert_eq!(reader.row(&key(2), Timestamp(200)).unwrap(), None);
+        let next = Changes::from([(key(2), Some(Arc::new(row(5, 500, None))))]);
+        tables.store(&next, 1, 200, 0).unwrap();
+        assert_eq!(tables.read().row(&key(2), EVER).unwrap(), Some(row(5, 500, None)));
     }
 }
 
@@ -200,6 +208,9 @@ enum Step {
     Pass { time: u64 },
     OpenAgain,
 }
+
+/// So long that no two moments share a window of responses.
+const MOMENT: u64 = 8192;
 
 fn steps() -> impl Strategy<Value = Step> {
     let number = || 0..24_u8;
@@ -218,14 +229,15 @@ proptest! {
 
     #[test]
     fn a_key_shows_what_was_put_there_last(steps in vec(steps(), 1..120)) {
-        let (mut tables, mut now, mut last) = (Tables::new(), 1000, 0);
+        let (mut tables, mut now, mut last) = (Tables::new(), 1000 * MOMENT, 0);
         let mut expected = BTreeMap::new();
         for (mark, step) in steps.into_iter().enumerate() {
             let (mut changes, mut limit) = (Changes::new(), 0);
             match step {
                 Step::Put { number, kept, response } => {
-                    let response_until = response.map(|response| now + response.min(kept));
-                    let row = row(mark as u64, now + kept, response_until);
+                    let after = |moments: u64| now + moments * MOMENT;
+                    let response_until = response.map(|response| after(response.min(kept)));
+                    let row = row(mark as u64, after(kept), response_until);
                     changes.insert(key(number), Some(Arc::new(row.clone())));
                     expected.insert(number, row);
                 }
@@ -234,7 +246,7 @@ proptest! {
                     expected.remove(&number);
                 }
                 Step::Sweep { limit: some } => limit = some,
-                Step::Pass { time } => now += time,
+                Step::Pass { time } => now += time * MOMENT,
                 Step::OpenAgain => tables.open_again(),
             }
             last += 1;
@@ -242,7 +254,7 @@ proptest! {
             tables.rows();
             let reader = tables.read();
             for number in 0..24 {
-                let held = reader.row(&key(number)).unwrap();
+                let held = reader.row(&key(number), EVER).unwrap();
                 let Some(row) = expected.get(&number) else {
                     prop_assert_eq!(held, None);
                     continue;

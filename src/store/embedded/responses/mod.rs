@@ -58,6 +58,10 @@ const PART: u64 = 1024;
 const LEAST: u64 = UNIT;
 const MOST: u64 = 1 << 20;
 
+/// Windows have as many milliseconds at the least, which is about how long changes gather: of
+/// responses that are kept for seconds, each transaction would have thousands of windows.
+const LEAST_SPAN: u64 = 4096;
+
 /// How many extents are written to at a time; what is left of the others is free.
 const GROWING: usize = 16;
 
@@ -105,7 +109,7 @@ struct Window {
 impl Window {
     fn of(response_until: u64, now: u64) -> Self {
         let kept = response_until.saturating_sub(now);
-        let span = 1 << (kept / 32).max(1).ilog2();
+        let span = 1 << (kept / 32).max(LEAST_SPAN).ilog2();
         Self { span, number: response_until / span }
     }
 }

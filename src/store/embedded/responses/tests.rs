@@ -144,6 +144,21 @@ fn responses_that_expire_together_share_extents() {
     }
 }
 
+/// They gather for seconds, and what is left of their time when they are written is anything.
+#[test]
+fn responses_that_are_kept_for_seconds_share_few_extents() {
+    let (database, file) = (database(), Common::default());
+    let mut responses = opened(&file, &database).unwrap();
+    write(&database, &mut responses, |responses| {
+        for number in 0..4000 {
+            // In the order of keys, which is none.
+            let until = DAY - 2000 + number * 2_654_435_761 % 4000;
+            responses.append(&key(number), &row(number, 100, until), DAY).unwrap();
+        }
+    });
+    assert!(responses.extents.len() <= 20, "{} extents", responses.extents.len());
+}
+
 #[test]
 fn an_extent_is_left_row_by_row_and_its_room_is_used_again() {
     let (database, file) = (database(), Common::default());

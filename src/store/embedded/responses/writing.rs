@@ -123,7 +123,7 @@ impl Responses {
     }
 
     /// The first `limit` rows of an extent that have not been left behind, in their order, and
-    /// none from one on that is damaged.
+    /// none from one on that is damaged or cannot be read.
     pub(in super::super) fn rows(
         &mut self,
         number: u32,
@@ -132,7 +132,11 @@ impl Responses {
         self.write(number).map_err(broken)?;
         let Extent { start, used, left, .. } = self.extents[&number];
         let mut bytes = vec![0; (used - left) as usize];
-        self.file.read(start + u64::from(left), &mut bytes).map_err(broken)?;
+        if let Err(error) = self.file.read(start + u64::from(left), &mut bytes) {
+            // A disk says so of a damaged sector.
+            tracing::error!(%error, "the file `{RESPONSES}` cannot be read");
+            return Ok(Vec::new());
+        }
         let (mut bytes, mut rows) = (bytes::Bytes::from(bytes), Vec::new());
         let mut offset = left;
         while offset < used && rows.len() < limit {
