@@ -1,7 +1,7 @@
 //! snok/asgi-idempotency-header: middleware of a Python service, so there is no proxy and
 //! no backend; the service answers by itself.
 
-use std::process::Command;
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use super::{Server, redis};
 use crate::{
@@ -13,8 +13,21 @@ use crate::{
 /// The interpreter; one with the packages can be named.
 const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
 
-fn python() -> Option<std::path::PathBuf> {
-    std::env::var_os(VARIABLE).map(Into::into).or_else(|| find("python3"))
+fn python() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).map(named).or_else(|| find("python3"))
+}
+
+/// A server starts in a folder of its own, so that a path has to say where it begins. Links
+/// are left as they are: the interpreter of an environment is one, and finds its packages by
+/// where the link is.
+fn named(python: OsString) -> PathBuf {
+    let python = PathBuf::from(python);
+    if python.components().count() == 1 {
+        // The name of a program on the path.
+        return python;
+    }
+    // It fails for an empty path, which has no component.
+    std::path::absolute(&python).unwrap_or(python)
 }
 
 pub(super) fn missing() -> Option<String> {
