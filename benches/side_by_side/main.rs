@@ -13,7 +13,8 @@
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
 //!   what the slowest bears.
 //! - Every answer is checked, and the backend is asked how many requests it has had: a
-//!   replay that was executed is an error, and a row with errors says so.
+//!   replay that was executed is an error, so is a first request that was executed twice,
+//!   and a row with errors says so.
 //!
 //! A whole run writes what it has found to `docs/side-by-side.md` and `.svg`; one with
 //! `--only`, `--quick` or `--no-latency` writes nothing. What is not installed is named with
@@ -31,6 +32,7 @@ use self::{
     servers::{Store, Subject, gate, nginx},
 };
 
+mod executed;
 mod goals;
 mod grow;
 mod interrupt;

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     Result,
+    executed::{Promise, astray},
     load::{Keys, Load, Outcome, Request},
     rows::{Row, Work},
     servers::{Server, nginx},
@@ -101,20 +102,18 @@ impl<'a> Subject<'a> {
     }
 
     /// Wrong answers, and right ones that came from the wrong place: a replay that was
-    /// executed, or a first request that was not.
+    /// executed, or a first request that was not, or was twice.
     fn errors(&self, outcome: &Outcome, before: u64) -> Result<Option<(u64, String)>> {
         if outcome.errors.is_some() || self.backend.is_none() {
             return Ok(outcome.errors.clone());
         }
         // The question itself is a request, too.
         let (executed, answers) = (self.executed()? - before - 1, outcome.answers);
-        Ok(match self.work {
-            Work::Replay if executed > 0 => Some((executed, "replays were executed".to_owned())),
-            Work::Unkeyed | Work::First if executed < answers => {
-                Some((answers - executed, "answers did not come from the backend".to_owned()))
-            }
-            Work::Unkeyed | Work::First | Work::Replay => None,
-        })
+        let promise = match self.work {
+            Work::Unkeyed | Work::First => Promise::Once,
+            Work::Replay => Promise::Never,
+        };
+        Ok(astray(promise, executed, answers, outcome.connections as u64))
     }
 }
 

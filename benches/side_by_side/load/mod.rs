@@ -38,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) answers: u64,
     /// The first of the errors, and how many there were.
     pub(crate) errors: Option<(u64, String)>,
+    /// How many connections there were.
+    pub(crate) connections: usize,
     /// From the first request to the end.
     pub(crate) elapsed: Duration,
     /// From the moment when a request was due to its answer, in nanoseconds. Only an open
@@ -100,7 +102,8 @@ impl Load {
 
     fn outcome(&mut self, elapsed: Duration, latency: Histogram<u64>) -> Outcome {
         let errors = self.first_failure.take().map(|first| (self.failures, first));
-        Outcome { answers: self.answers, errors, elapsed, latency }
+        let connections = self.connections.len();
+        Outcome { answers: self.answers, errors, connections, elapsed, latency }
     }
 
     /// Fills `ready`.
