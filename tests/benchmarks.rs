@@ -2,8 +2,13 @@
 
 #[path = "../benches/side_by_side/executed.rs"]
 mod executed;
+#[path = "../benches/side_by_side/verdict.rs"]
+mod verdict;
 
-use self::executed::{Promise, astray};
+use self::{
+    executed::{Promise, astray},
+    verdict::{Late, Quantile, Verdict},
+};
 
 const CONNECTIONS: u64 = 32;
 
@@ -31,4 +36,40 @@ fn an_answer_that_the_backend_did_not_give_is_an_error() {
 fn a_replay_that_is_executed_is_an_error() {
     assert_eq!(astray(Promise::Never, 0, 10_000, CONNECTIONS), None);
     assert_eq!(astray(Promise::Never, 1, 10_000, CONNECTIONS).map(|(count, _)| count), Some(1));
+}
+
+fn late(ms: f64) -> Late {
+    Late { at: Quantile::P99, ms }
+}
+
+#[test]
+fn on_a_quiet_machine_a_latency_has_a_verdict() {
+    let verdict = Verdict::of_latency(true, 1.0, late(0.06));
+    assert_eq!(verdict, Verdict::Reached(Some(late(0.06))));
+    assert_eq!(verdict.to_string(), "reached; the machine itself was late by 0.06 ms at p99");
+    assert_eq!(
+        Verdict::of_latency(false, 1.0, late(0.5)).to_string(),
+        "MISSED; the machine itself was late by 0.50 ms at p99"
+    );
+}
+
+#[test]
+fn where_the_machine_is_late_by_half_of_what_a_goal_leaves_there_is_none() {
+    for reached in [true, false] {
+        let verdict = Verdict::of_latency(reached, 1.0, late(0.51));
+        assert_eq!(
+            verdict.to_string(),
+            "no verdict: the machine itself was late by 0.51 ms at p99"
+        );
+    }
+    let median = Late { at: Quantile::P50, ms: 0.2 };
+    assert_eq!(Verdict::of_latency(true, 0.25, median), Verdict::Disturbed(median));
+}
+
+#[test]
+fn a_verdict_says_why_there_is_none() {
+    assert_eq!(Verdict::of(true).to_string(), "reached");
+    assert_eq!(Verdict::of(false).to_string(), "MISSED");
+    assert_eq!(Verdict::Errors("nginx".to_owned()).to_string(), "no verdict: errors of nginx");
+    assert_eq!(Verdict::Unmeasured("nginx".to_owned()).to_string(), "not measured: nginx");
 }

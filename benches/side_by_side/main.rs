@@ -47,6 +47,7 @@ mod results;
 mod rows;
 mod servers;
 mod table;
+mod verdict;
 mod witness;
 
 /// What `--only` calls the measurement of memory, which is no row.

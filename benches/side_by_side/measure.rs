@@ -10,6 +10,7 @@ use crate::{
     load::{Keys, Load, Outcome, Request},
     rows::{Row, Work},
     servers::{Server, nginx},
+    verdict::Quantile,
     witness::Witness,
 };
 
@@ -30,14 +31,39 @@ pub(crate) struct Wait {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    /// By how much the machine itself was late at p99 meanwhile.
-    pub(crate) machine: f64,
+    /// By how much the machine itself was late meanwhile.
+    pub(crate) machine: Machine,
     pub(crate) errors: Option<(u64, String)>,
+}
+
+/// How late the machine itself was, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+impl Wait {
+    pub(crate) fn at(&self, quantile: Quantile) -> f64 {
+        match quantile {
+            Quantile::P50 => self.p50,
+            Quantile::P99 => self.p99,
+        }
+    }
+}
+
+impl Machine {
+    pub(crate) fn at(self, quantile: Quantile) -> f64 {
+        match quantile {
+            Quantile::P50 => self.p50,
+            Quantile::P99 => self.p99,
+        }
+    }
 }
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p99, machine, .. } = self;
+        let Self { p50, p99, machine: Machine { p99: machine, .. }, .. } = self;
         write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, the machine itself {machine:.2} ms")
     }
 }
@@ -89,7 +115,7 @@ impl<'a> Subject<'a> {
         let of = |waits: &Histogram<u64>, quantile| waits.value_at_quantile(quantile) as f64 / 1e6;
         let at = |quantile| of(&outcome.latency, quantile);
         let errors = self.errors(&outcome, before)?;
-        let machine = of(&late, 0.99);
+        let machine = Machine { p50: of(&late, 0.5), p99: of(&late, 0.99) };
         Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), machine, errors })
     }
 

@@ -5,11 +5,8 @@ use crate::{
     memory::Memory,
     rows::{self, Row},
     servers::Subject,
+    verdict::{Late, Quantile},
 };
-
-/// From here on a latency is not the server's alone: what the smallest of the goals for
-/// latencies allows.
-const LATE: f64 = 0.25;
 
 /// A row and its runs.
 pub(crate) struct Measured {
@@ -55,21 +52,23 @@ impl Measured {
         median(self.costs.iter().filter_map(|cost| cost.redis))
     }
 
-    pub(crate) fn p50(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.p50))
-    }
-
-    pub(crate) fn p99(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.p99))
+    /// What clients waited, in milliseconds.
+    pub(crate) fn wait(&self, at: Quantile) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.at(at)))
     }
 
     pub(crate) fn p999(&self) -> Option<f64> {
         median(self.waits.iter().map(|wait| wait.p999))
     }
 
-    /// What the machine itself was late by at p99 while latencies were taken.
-    pub(crate) fn machine(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.machine))
+    /// What the machine itself was late by while latencies were taken.
+    pub(crate) fn machine(&self, at: Quantile) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.machine.at(at)))
+    }
+
+    /// The same for the one of two rows in which it was later.
+    pub(crate) fn late_in_either(one: &Self, other: &Self, at: Quantile) -> Option<Late> {
+        Some(Late { at, ms: one.machine(at)?.max(other.machine(at)?) })
     }
 
     /// What went wrong in any run, in words.
@@ -113,13 +112,6 @@ impl Results {
     pub(crate) fn half_of_the_slowest(&self) -> Option<f64> {
         let compared = self.rows.iter().filter(|measured| measured.row.subject != Subject::Asgi);
         compared.filter_map(Measured::rate).min_by(f64::total_cmp).map(|rate| rate / 2.0)
-    }
-
-    /// Rows while whose latencies were taken the machine itself was late, by so many
-    /// milliseconds at p99.
-    pub(crate) fn disturbed(&self) -> impl Iterator<Item = (&Row, f64)> {
-        let late = self.rows.iter().filter_map(|one| Some((&one.row, one.machine()?)));
-        late.filter(|(_, late)| *late >= LATE)
     }
 
     /// Processor time in units of what nginx takes to pass a request through.

@@ -5,9 +5,10 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 use crate::{
     goals::Goal,
     results::{Measured, Results},
+    verdict::Quantile,
 };
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 9] = [
     "server and work",
     "connections",
     "requests/s",
@@ -16,6 +17,7 @@ const COLUMNS: [&str; 8] = [
     "x nginx",
     "Redis us/request",
     "p50 / p99 / p99.9 ms",
+    "machine's p99 ms",
 ];
 
 /// Both tables and the remarks, for a terminal.
@@ -44,13 +46,6 @@ fn remarks(results: &Results) -> Vec<String> {
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
         ));
     }
-    for (row, late) in results.disturbed() {
-        remarks.push(format!(
-            "{}: the machine itself was late by {late:.2} ms at p99, so that these latencies are \
-             not the server's alone",
-            row.label
-        ));
-    }
     for measured in &results.rows {
         if let Some(errors) = measured.errors() {
             remarks.push(format!("(!) {}: {errors}", measured.row.label));
@@ -64,12 +59,13 @@ fn remarks(results: &Results) -> Vec<String> {
 }
 
 /// The cells of a row.
-fn cells(results: &Results, measured: &Measured) -> [String; 8] {
+fn cells(results: &Results, measured: &Measured) -> [String; 9] {
     let number = |value: Option<f64>, digits: usize| match value {
         Some(value) => format!("{value:.digits$}"),
         None => String::new(),
     };
-    let waits = match (measured.p50(), measured.p99(), measured.p999()) {
+    let waits = match (measured.wait(Quantile::P50), measured.wait(Quantile::P99), measured.p999())
+    {
         (Some(p50), Some(p99), Some(p999)) => format!("{p50:.2} / {p99:.2} / {p999:.2}"),
         _ => String::new(),
     };
@@ -82,6 +78,7 @@ fn cells(results: &Results, measured: &Measured) -> [String; 8] {
         number(results.ratio(measured), 2),
         number(measured.redis(), 1),
         waits,
+        number(measured.machine(Quantile::P99), 2),
     ]
 }
 
@@ -104,8 +101,7 @@ fn costs(preset: TableStyle, results: &Results) -> Table {
 
 fn goals(preset: TableStyle, goals: &[Goal]) -> Table {
     let rows = goals.iter().map(|goal| {
-        let word = if goal.reached { "reached" } else { "MISSED" };
-        vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone(), word.to_owned()]
+        vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone(), goal.verdict.to_string()]
     });
     table(preset, &["goal", "limit", "seen", ""], rows.collect())
 }

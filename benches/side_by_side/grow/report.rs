@@ -12,6 +12,7 @@ use crate::{
     rows::Work,
     servers::Store,
     table::table,
+    verdict::{Late, Quantile, Verdict},
 };
 
 /// How much more a request may cost with the most records than with the fewest.
@@ -47,6 +48,43 @@ impl Line {
     fn p99_over(&self, other: &Self) -> Option<f64> {
         let p99 = |wait: &Wait| Some(wait.p99);
         over(&self.waits, p99, &other.waits, p99)
+    }
+
+    /// By how much the machine itself was late at p99.
+    fn late(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.machine.p99))
+    }
+
+    fn p99(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p99))
+    }
+
+    fn name(&self) -> String {
+        format!("{:?}, {:?}, {} records", self.store, self.work, self.records)
+    }
+
+    fn cpu_verdict(&self, fewest: &Self) -> Verdict {
+        match self.cpu_over(fewest) {
+            Some(ratio) => self.unsound(fewest).unwrap_or_else(|| Verdict::of(ratio <= GOAL)),
+            None => Verdict::Unmeasured("processor time".to_owned()),
+        }
+    }
+
+    fn p99_verdict(&self, fewest: &Self) -> Verdict {
+        let late = self.late().zip(fewest.late()).map(|(one, other)| one.max(other));
+        match (self.p99_over(fewest), fewest.p99(), late) {
+            (Some(ratio), Some(p99), Some(ms)) => self.unsound(fewest).unwrap_or_else(|| {
+                let late = Late { at: Quantile::P99, ms };
+                Verdict::of_latency(ratio <= GOAL, (GOAL - 1.0) * p99, late)
+            }),
+            _ => Verdict::Unmeasured("latencies".to_owned()),
+        }
+    }
+
+    /// The verdict where one of the two has errors.
+    fn unsound(&self, fewest: &Self) -> Option<Verdict> {
+        let line = [self, fewest].into_iter().find(|line| line.errors().is_some())?;
+        Some(Verdict::Errors(line.name()))
     }
 
     fn errors(&self) -> Option<&(u64, String)> {
@@ -95,9 +133,9 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
             number(median(line.costs.iter().filter_map(|cost| cost.redis)), 1),
             number(line.cpu_over(fewest), 2),
             number(median(line.waits.iter().map(|wait| wait.p50)), 2),
-            number(median(line.waits.iter().map(|wait| wait.p99)), 2),
+            number(line.p99(), 2),
             number(line.p99_over(fewest), 2),
-            number(median(line.waits.iter().map(|wait| wait.machine)), 2),
+            number(line.late(), 2),
         ]
     });
     table(style, &COLUMNS, rows.collect())
@@ -107,7 +145,7 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
 fn verdicts(lines: &[Line]) -> Vec<String> {
     let mut verdicts = Vec::new();
     for line in lines {
-        let name = format!("{:?}, {:?}, {} records", line.store, line.work, line.records);
+        let name = line.name();
         if let Some((count, why)) = line.errors() {
             verdicts.push(format!("(!) {name}: {count} errors, the first: {why}"));
         }
@@ -115,12 +153,13 @@ fn verdicts(lines: &[Line]) -> Vec<String> {
         if fewest.records == line.records {
             continue;
         }
-        let ratios = [("CPU", line.cpu_over(fewest)), ("p99", line.p99_over(fewest))];
-        for (what, ratio) in ratios {
-            let Some(ratio) = ratio else { continue };
-            let word = if ratio <= GOAL { "reached" } else { "MISSED" };
+        let (cpu, p99) = (line.cpu_over(fewest), line.p99_over(fewest));
+        for (what, ratio, verdict) in
+            [("CPU", cpu, line.cpu_verdict(fewest)), ("p99", p99, line.p99_verdict(fewest))]
+        {
+            let seen = ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{ratio:.2} x"));
             verdicts.push(format!(
-                "{name}: {what} is {ratio:.2} x that with {}, at most {GOAL}: {word}",
+                "{name}: {what} is {seen} that with {}, at most {GOAL}: {verdict}",
                 fewest.records
             ));
         }
