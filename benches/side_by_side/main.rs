@@ -17,16 +17,18 @@
 //!   and a row with errors says so.
 //!
 //! A whole run writes what it has found to `docs/side-by-side.md` and `.svg`; one with
-//! `--only`, `--quick` or `--no-latency` writes nothing. What is not installed is named with
-//! the command that installs it, and left out.
+//! `--only`, `--quick`, `--no-latency` or `--rate`, and one that is shorter than it would be
+//! by itself, writes nothing. What is not installed is named with the command that installs
+//! it, and left out.
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 #![expect(clippy::print_stderr, reason = "its progress")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::Parser as _;
 
 use self::{
+    options::Options,
     results::{Measured, Results},
     rows::Row,
     servers::{Store, Subject, gate, nginx},
@@ -40,6 +42,7 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+mod options;
 mod picture;
 mod process;
 mod publish;
@@ -54,48 +57,6 @@ mod witness;
 const MEMORY: &str = "gate-memory";
 
 type Result<T> = std::result::Result<T, oncegate::BoxError>;
-
-/// Compares oncegate with nginx, HAProxy, Varnish and other gates.
-#[derive(Parser)]
-#[command(name = "cargo bench --bench side_by_side --")]
-struct Options {
-    /// Rows whose ids contain one of these, separated by commas; `--list` names them. With
-    /// `--grow`: redis or embedded.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// How long a measurement takes.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// How often each row is measured.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// Two runs of a second, and nothing is written.
-    #[arg(long)]
-    quick: bool,
-    /// Processor time only.
-    #[arg(long)]
-    no_latency: bool,
-    /// Requests per second in the measurement of latencies, in place of half of what the
-    /// slowest bears.
-    #[arg(long)]
-    rate: Option<f64>,
-    /// What requests cost when there are so many records, in place of everything else;
-    /// without numbers: 10000,1000000,10000000.
-    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,10000000")]
-    grow: Vec<u64>,
-    /// With `--grow`: what the gate's `store.page_cache` is, as in 640MiB.
-    #[arg(long)]
-    page_cache: Option<String>,
-    /// Another build of the gate.
-    #[arg(long)]
-    gate: Option<PathBuf>,
-    /// Names the rows and ends.
-    #[arg(long)]
-    list: bool,
-    /// `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -112,14 +73,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut options: Options) -> Result<()> {
-    if options.quick {
-        (options.runs, options.seconds) = (2, 1.0);
-    }
-    let duration = Duration::try_from_secs_f64(options.seconds)
-        .map_err(|error| format!("--seconds: {error}"))?;
-    let whole =
-        !options.quick && !options.no_latency && options.only.is_empty() && options.rate.is_none();
+fn run(options: Options) -> Result<()> {
+    let duration = options.duration()?;
     if let Some(program) = &options.gate {
         // A server starts in a folder of its own. The first of its callers sets it.
         let program = program
@@ -148,40 +103,37 @@ fn run(mut options: Options) -> Result<()> {
             sizes: &options.grow,
             page_cache: options.page_cache.as_deref(),
             duration,
-            runs: options.runs,
+            runs: options.runs(),
             rate: options.rate,
         };
+        let busy = rested(&options)?;
         let lines = grow::measure(&plan, backend.address)?;
-        println!("{}", grow::report::terminal(&lines));
-        let whole = !options.quick && options.only.is_empty() && options.rate.is_none();
-        return if whole { grow::report::publish(&lines, &options.how()) } else { Ok(()) };
+        println!("{}", grow::report::terminal(&lines, busy.as_deref()));
+        return match options.unfit() {
+            None => grow::report::publish(&lines, busy.as_deref(), &options.how()),
+            Some(why) => not_written(&why),
+        };
     }
     let results = measure_all(rows, backend.address, duration, &options)?;
     let goals = goals::check(&results);
     println!("{}", table::terminal(&results, &goals));
-    if !whole {
-        eprintln!("nothing is written: this was not a whole run");
-        return Ok(());
+    match options.unfit() {
+        None => publish::write(&results, &goals, &options.how()),
+        Some(why) => not_written(&why),
     }
-    publish::write(&results, &goals, &options.how())
 }
 
-impl Options {
-    fn how(&self) -> String {
-        let gate = self
-            .gate
-            .as_ref()
-            .map_or_else(String::new, |gate| format!(", the gate is {}", gate.display()));
-        let pages = self
-            .page_cache
-            .as_ref()
-            .map_or_else(String::new, |size| format!(", store.page_cache is {size}"));
-        format!("{} runs of {} s for each figure{gate}{pages}", self.runs, self.seconds)
-    }
+fn not_written(why: &str) -> Result<()> {
+    eprintln!("nothing is written: {why}");
+    Ok(())
+}
 
-    fn wants(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
-    }
+/// What else goes on, after some time to come to rest where the figures will be published.
+fn rested(options: &Options) -> Result<Option<String>> {
+    let patience = if options.unfit().is_none() { machine::PATIENCE } else { Duration::ZERO };
+    let busy = machine::rest(patience)?;
+    busy.iter().for_each(|busy| eprintln!("{busy}"));
+    Ok(busy)
 }
 
 fn measure_all(
@@ -199,22 +151,22 @@ fn measure_all(
         pace: None,
         memory: None,
         left_out,
-        busy: machine::busy(),
+        busy: rested(options)?,
     };
-    results.busy.iter().for_each(|busy| eprintln!("{busy}"));
-    for run in 1..=options.runs {
+    let runs = options.runs();
+    for run in 1..=runs {
         for measured in results.sound() {
             let cost = attempt(measured, |row| measure::cost(row, backend, duration))?;
             if let Some(cost) = cost {
                 let (label, rate, cpu) = (measured.row.label, cost.rate, cost.cpu);
-                eprintln!("{run}/{} {label}: {cpu:.1} us/request, {rate:.0}/s", options.runs);
+                eprintln!("{run}/{runs} {label}: {cpu:.1} us/request, {rate:.0}/s");
                 measured.costs.push(cost);
             }
         }
     }
     if !options.no_latency {
         results.pace = options.rate.or_else(|| results.half_of_the_slowest());
-        for run in 1..=options.runs {
+        for run in 1..=runs {
             let pace = results.pace;
             for measured in results.sound() {
                 // At its own pace the Python service would leave the others idle.
@@ -222,7 +174,7 @@ fn measure_all(
                 let Some(rate) = own.map(|rate| rate / 2.0).or(pace) else { continue };
                 let wait = attempt(measured, |row| measure::wait(row, backend, rate, duration))?;
                 if let Some(wait) = wait {
-                    eprintln!("{run}/{} {}: {wait}", options.runs, measured.row.label);
+                    eprintln!("{run}/{runs} {}: {wait}", measured.row.label);
                     measured.waits.push(wait);
                 }
             }

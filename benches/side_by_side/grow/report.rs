@@ -94,18 +94,20 @@ impl Line {
 }
 
 /// The table and the verdicts, for a terminal.
-pub(crate) fn terminal(lines: &[Line]) -> String {
-    format!("{}\n{}", draw(presets::UTF8_FULL_CONDENSED, lines), verdicts(lines).join("\n"))
+pub(crate) fn terminal(lines: &[Line], busy: Option<&str>) -> String {
+    let remarks = remarks(lines, busy).join("\n");
+    format!("{}\n{remarks}", draw(presets::UTF8_FULL_CONDENSED, lines))
 }
 
 /// Writes `docs/cost-as-keys-grow.md`.
-pub(crate) fn publish(lines: &[Line], how: &str) -> Result<()> {
+pub(crate) fn publish(lines: &[Line], busy: Option<&str>, how: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
-    let verdicts: String = verdicts(lines).iter().map(|line| format!("- {line}\n")).collect();
+    let remarks: String = remarks(lines, busy).iter().map(|line| format!("- {line}\n")).collect();
+    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
     let page = format!(
         "# What a request costs as keys grow\n\n\
-         Written by `cargo bench --bench side_by_side -- --grow`: {how}, on {}.\n\
-         How it is measured: [benchmarks.md](benchmarks.md).\n\n{}\n\n{verdicts}",
+         Written by {how}, on {}. The commit of the benchmark: {commit}.\n\
+         How it is measured: [benchmarks.md](benchmarks.md).\n\n{}\n\n{remarks}",
         machine::describe(),
         draw(presets::ASCII_MARKDOWN, lines),
     );
@@ -139,6 +141,13 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
         ]
     });
     table(style, &COLUMNS, rows.collect())
+}
+
+/// What a reader of the table should know, the verdicts among it.
+fn remarks(lines: &[Line], busy: Option<&str>) -> Vec<String> {
+    let mut remarks: Vec<String> = busy.map(str::to_owned).into_iter().collect();
+    remarks.extend(verdicts(lines));
+    remarks
 }
 
 /// A sentence for each line that is not the first of its kind.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The interpreter; one with the packages can be named.
-const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
+pub(crate) const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
 
 fn python() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).map(named).or_else(|| find("python3"))

@@ -18,6 +18,7 @@ pub(crate) mod redis;
 mod varnish;
 
 pub(crate) use self::{
+    asgi::VARIABLE as PYTHON,
     gate::{Store, Threads},
     nginx::OpenFiles,
 };
