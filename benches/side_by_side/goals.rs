@@ -14,6 +14,8 @@ pub(crate) struct Goal {
     pub(crate) limit: String,
     /// Empty where there is nothing to see.
     pub(crate) seen: String,
+    /// The same of the gate as cargo builds it, where that is another one.
+    pub(crate) plain: Option<String>,
     pub(crate) verdict: Verdict,
 }
 
@@ -156,7 +158,7 @@ impl Aim {
             Limit::AtMost(limit) => format!("at most {limit}{}", self.figure.unit()),
             Limit::AtLeast(limit) => format!("at least {limit}{}", self.figure.unit()),
         };
-        Goal { what: self.what, limit, seen, verdict }
+        Goal { what: self.what, limit, seen, plain: self.plain(results), verdict }
     }
 
     /// What was seen and what it means, or why there is nothing.
@@ -179,6 +181,13 @@ impl Aim {
             None => Verdict::of(reached),
         };
         Ok((seen, verdict))
+    }
+
+    /// What is seen of the gate as cargo builds it.
+    fn plain(&self, results: &Results) -> Option<String> {
+        let row = sound(results, rows::plain(self.row)?).ok()?;
+        let other = self.other.map(|other| sound(results, other)).transpose().ok()?;
+        Some(self.text(self.figure.of(row, other)?))
     }
 
     fn text(&self, seen: f64) -> String {
@@ -240,5 +249,5 @@ fn resident(
         Ok(seen) => (format!("{seen:.2} MiB"), Verdict::of(seen <= limit)),
         Err(why) => (String::new(), Verdict::Unmeasured(why)),
     };
-    Goal { what, limit: format!("at most {limit} MiB"), seen, verdict }
+    Goal { what, limit: format!("at most {limit} MiB"), seen, plain: None, verdict }
 }

@@ -77,11 +77,24 @@ pub(crate) fn commit() -> Option<String> {
     Some(if changed.is_empty() { commit } else { format!("{commit} with changes") })
 }
 
+/// Whose packages the other servers are; nobody's, where one lies elsewhere.
+pub(crate) fn distribution() -> Option<String> {
+    let mut found = PROGRAMS.iter().filter_map(|(program, _)| find(program));
+    if !found.all(|path| ["/usr/bin", "/usr/sbin"].iter().any(|folder| path.starts_with(folder))) {
+        return None;
+    }
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(name.trim_matches('"').to_owned())
+}
+
+/// Servers of the system, and what makes them name their version.
+const PROGRAMS: [(&str, &str); 4] =
+    [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
+
 /// The first line of what each program says about itself.
 fn versions() -> impl Iterator<Item = String> {
-    let programs =
-        [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
-    programs.into_iter().filter_map(|(program, flag)| {
+    PROGRAMS.into_iter().filter_map(|(program, flag)| {
         let output = Command::new(find(program)?).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);

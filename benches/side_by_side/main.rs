@@ -6,8 +6,8 @@
 //! per request is the number to compare: requests per second depend on what else shares
 //! the machine, the load and the backend not least.
 //!
-//! - Rows take turns, several times over, so that noise reaches all of them; each line is
-//!   the median of its runs.
+//! - Rows take turns, several times over, so that noise reaches all of them, and those that
+//!   goals compare are measured one after the other; each line is the median of its runs.
 //! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
 //!   belong to the server, while the load keeps every connection busy.
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
@@ -30,7 +30,7 @@ use clap::Parser as _;
 use self::{
     options::Options,
     results::{Measured, Results},
-    rows::Row,
+    rows::{Builds, Row},
     servers::{Store, Subject, gate, nginx},
 };
 
@@ -76,13 +76,10 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     let duration = options.duration()?;
     if let Some(program) = &options.gate {
-        // A server starts in a folder of its own. The first of its callers sets it.
-        let program = program
-            .canonicalize()
-            .map_err(|error| format!("--gate: cannot find {}: {error}", program.display()))?;
-        gate::PROGRAM.get_or_init(|| program);
+        gate::name(program)?;
     }
-    let mut rows = rows::all(std::thread::available_parallelism()?.get());
+    let builds = if gate::is_named() { Builds::GivenAndPlain } else { Builds::Given };
+    let mut rows = rows::all(std::thread::available_parallelism()?.get(), builds);
     rows.retain(|row| options.wants(row.id));
     if options.list {
         rows.iter().for_each(|row| println!("{:32}{}", row.id, row.label));
@@ -151,11 +148,13 @@ fn measure_all(
         pace: None,
         memory: None,
         left_out,
+        builds: options.builds(),
         busy: rested(options)?,
     };
     let runs = options.runs();
     for run in 1..=runs {
-        for measured in results.sound() {
+        for at in results.turns(run) {
+            let measured = &mut results.rows[at];
             let cost = attempt(measured, |row| measure::cost(row, backend, duration))?;
             if let Some(cost) = cost {
                 let (label, rate, cpu) = (measured.row.label, cost.rate, cost.cpu);
@@ -168,7 +167,8 @@ fn measure_all(
         results.pace = options.rate.or_else(|| results.half_of_the_slowest());
         for run in 1..=runs {
             let pace = results.pace;
-            for measured in results.sound() {
+            for at in results.turns(run) {
+                let measured = &mut results.rows[at];
                 // At its own pace the Python service would leave the others idle.
                 let own = measured.rate().filter(|_| measured.row.subject == Subject::Asgi);
                 let Some(rate) = own.map(|rate| rate / 2.0).or(pace) else { continue };

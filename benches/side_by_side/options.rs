@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use crate::Result;
+use crate::{Result, machine, servers::gate};
 
 /// What a run is by itself, and what a page takes at the least.
 const USUAL: Extent = Extent { runs: 8, seconds: 1.0 };
@@ -107,6 +107,26 @@ impl Options {
     pub(crate) fn how(&self) -> String {
         let Extent { runs, seconds } = self.extent();
         format!("`{}`: {runs} runs of {seconds} s for each figure", command())
+    }
+
+    /// Who has built what is compared.
+    pub(crate) fn builds(&self) -> String {
+        let plain = if cfg!(debug_assertions) {
+            "a build for development"
+        } else {
+            "`cargo build --release`"
+        };
+        let gate = match &self.gate {
+            Some(gate) if gate::is_named() => format!(
+                "oncegate is {}, and as cargo builds it, {plain}",
+                without_folders(&gate.display().to_string())
+            ),
+            Some(_) | None => format!("oncegate is as cargo builds it, {plain}"),
+        };
+        let others = machine::distribution().map_or_else(String::new, |name| {
+            format!("; nginx, HAProxy, Varnish and Redis are the builds of {name}")
+        });
+        format!("{gate}{others}")
     }
 
     fn usual(&self) -> Extent {

@@ -93,6 +93,8 @@ pub(crate) struct Results {
     pub(crate) memory: Option<Memory>,
     /// What could not be measured, and how to change that.
     pub(crate) left_out: Vec<String>,
+    /// Who has built what is compared.
+    pub(crate) builds: String,
     /// What else went on.
     pub(crate) busy: Option<String>,
 }
@@ -102,9 +104,20 @@ impl Results {
         self.rows.iter().find(|measured| measured.row.id == id)
     }
 
-    /// The rows that can be measured.
-    pub(crate) fn sound(&mut self) -> impl Iterator<Item = &mut Measured> {
-        self.rows.iter_mut().filter(|measured| measured.trouble.is_none())
+    /// Which rows have their turn in a run, and when. Every second run goes the other way, so
+    /// that of two neighbours each is first as often as the other.
+    pub(crate) fn turns(&self, run: usize) -> Vec<usize> {
+        let place = |at: &usize| {
+            let id = self.rows[*at].row.id;
+            rows::TURNS.iter().position(|turn| *turn == id).unwrap_or(rows::TURNS.len())
+        };
+        let mut turns: Vec<usize> = (0..self.rows.len()).collect();
+        turns.retain(|at| self.rows[*at].trouble.is_none());
+        turns.sort_by_key(place);
+        if run.is_multiple_of(2) {
+            turns.reverse();
+        }
+        turns
     }
 
     /// A load under which nobody is near his end. The Python service is left out: what it
@@ -122,7 +135,7 @@ impl Results {
 }
 
 /// One figure in units of another: the median of what each run says. A machine's speed
-/// changes from minute to minute, and the two lie close together in a run.
+/// changes from minute to minute; rows that goals compare lie seconds apart in a run.
 pub(crate) fn over<T>(
     ones: &[T],
     figure: impl Fn(&T) -> Option<f64>,

@@ -41,6 +41,7 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 /// What a reader of the tables should know.
 fn remarks(results: &Results) -> Vec<String> {
     let mut remarks: Vec<String> = results.busy.iter().cloned().collect();
+    remarks.push(format!("{}.", results.builds));
     if let Some(pace) = results.pace {
         remarks.push(format!(
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
@@ -100,8 +101,15 @@ fn costs(preset: TableStyle, results: &Results) -> Table {
 }
 
 fn goals(preset: TableStyle, goals: &[Goal]) -> Table {
+    let two_builds = goals.iter().any(|goal| goal.plain.is_some());
     let rows = goals.iter().map(|goal| {
-        vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone(), goal.verdict.to_string()]
+        let mut cells = vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone()];
+        cells.extend(two_builds.then(|| goal.plain.clone().unwrap_or_default()));
+        cells.push(goal.verdict.to_string());
+        cells
     });
-    table(preset, &["goal", "limit", "seen", ""], rows.collect())
+    let mut header = vec!["goal", "limit", "seen"];
+    header.extend(two_builds.then_some("as cargo builds it"));
+    header.push("");
+    table(preset, &header, rows.collect())
 }

@@ -22,7 +22,7 @@ use crate::{
     process::{Process, folder},
     rows::Work,
     servers::{
-        Server, Store, Threads,
+        Build, Server, Store, Threads,
         gate::{self, Settings},
         redis,
     },
@@ -173,7 +173,8 @@ impl Filled {
 
     /// A gate on these records, without a cache of responses: what is measured is the store.
     fn gate(&self, backend: SocketAddr, page_cache: Option<&str>) -> Result<Server> {
-        let settings = Settings { cache: false, threads: Threads::PerCore, page_cache };
+        let settings =
+            Settings { build: Build::Given, cache: false, threads: Threads::PerCore, page_cache };
         gate::start_on(backend, &self.url, self.redis.clone(), folder()?, settings)
     }
 

@@ -19,7 +19,7 @@ mod varnish;
 
 pub(crate) use self::{
     asgi::VARIABLE as PYTHON,
-    gate::{Store, Threads},
+    gate::{Build, Store, Threads},
     nginx::OpenFiles,
 };
 
@@ -50,6 +50,7 @@ pub(crate) enum Subject {
         store: Store,
         cache: bool,
         threads: Threads,
+        build: Build,
     },
     IdempotentProxy {
         redis: bool,
@@ -67,7 +68,9 @@ impl Subject {
             Self::Haproxy => haproxy::start(backend),
             Self::Varnish => varnish::start(backend, varnish::PASS),
             Self::VarnishCache => varnish::start(backend, varnish::CACHE),
-            Self::Gate { store, cache, threads } => gate::start(backend, store, cache, threads),
+            Self::Gate { store, cache, threads, build } => {
+                gate::start(backend, store, cache, threads, build)
+            }
             Self::IdempotentProxy { redis } => idempotent_proxy::start(backend, redis),
             Self::Asgi => asgi::start(),
         }
