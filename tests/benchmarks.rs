@@ -1,11 +1,14 @@
 //! What the benchmarks make of their figures.
 
+#[path = "../benches/side_by_side/balance.rs"]
+mod balance;
 #[path = "../benches/side_by_side/executed.rs"]
 mod executed;
 #[path = "../benches/side_by_side/verdict.rs"]
 mod verdict;
 
 use self::{
+    balance::allowed,
     executed::{Promise, astray},
     verdict::{Late, Quantile, Verdict},
 };
@@ -64,6 +67,22 @@ fn where_the_machine_is_late_by_half_of_what_a_goal_leaves_there_is_none() {
     }
     let median = Late { at: Quantile::P50, ms: 0.2 };
     assert_eq!(Verdict::of_latency(true, 0.25, median), Verdict::Disturbed(median));
+}
+
+#[test]
+fn a_rate_that_the_load_has_bound_is_known_from_below_only() {
+    assert_eq!(Verdict::of_rate(true, true, false), Verdict::Reached(None));
+    assert_eq!(Verdict::of_rate(false, true, false), Verdict::Bound);
+    assert_eq!(Verdict::of_rate(true, false, true), Verdict::Bound);
+    assert_eq!(Verdict::of_rate(false, false, true), Verdict::Missed(None));
+}
+
+#[test]
+fn three_times_the_requests_leave_a_third_of_the_machine_for_each() {
+    let most = allowed(3.0, 77.8 + 37.4, 16.0, 16.0);
+    assert!((most - 27.73).abs() < 0.01, "{most}");
+    let (other, own) = (77.8 + 37.4 + 16.0, most + 16.0);
+    assert!((other / own - 3.0).abs() < 1e-9);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the gate is meant to cost, and whether it does.
 
 use crate::{
+    balance::allowed,
     measure::Cost,
     memory::{self, Memory},
     results::{Measured, Results},
@@ -20,6 +21,12 @@ pub(crate) struct Goal {
 }
 
 const MIB: f64 = (1 << 20) as f64;
+
+// What a first request on Redis may take, in units of nginx's pass-through, itself and of
+// Redis, and how many times the rival's requests there are to be.
+const FIRST: f64 = 2.2;
+const FIRST_IN_REDIS: f64 = 1.6;
+const FIRST_OVER_RIVAL: f64 = 3.0;
 
 /// A goal for rows of the table.
 struct Aim {
@@ -87,14 +94,14 @@ const AIMS: [Aim; 11] = [
         row: rows::FIRST_REDIS,
         other: Some(rows::PASS),
         figure: Figure::Cpu,
-        limit: Limit::AtMost(2.2),
+        limit: Limit::AtMost(FIRST),
     },
     Aim {
         what: "first request, Redis: CPU of Redis / nginx pass-through",
         row: rows::FIRST_REDIS,
         other: Some(rows::PASS),
         figure: Figure::Redis,
-        limit: Limit::AtMost(1.6),
+        limit: Limit::AtMost(FIRST_IN_REDIS),
     },
     Aim {
         what: "first request, Redis: p50 above nginx pass-through",
@@ -129,7 +136,7 @@ const AIMS: [Aim; 11] = [
         row: rows::FIRST_REDIS,
         other: Some(rows::RIVAL_FIRST),
         figure: Figure::RateOver,
-        limit: Limit::AtLeast(3.0),
+        limit: Limit::AtLeast(FIRST_OVER_RIVAL),
     },
 ];
 
@@ -146,6 +153,53 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         }
     }));
     goals
+}
+
+/// What a reader should know beside the goals that compare requests/s with idempotent-proxy's:
+/// what these take of a processor, and what the goal means in processor time.
+pub(crate) fn beside(results: &Results) -> Vec<String> {
+    [costs_beside_rival(results), share_of_machine(results)].into_iter().flatten().collect()
+}
+
+/// The ratios of processor time, which hardly depend on how many connections there are.
+fn costs_beside_rival(results: &Results) -> Option<String> {
+    let pairs = [
+        ("a replay from Redis", rows::REPLAY_REDIS, rows::RIVAL_REPLAY),
+        ("a first request", rows::FIRST_REDIS, rows::RIVAL_FIRST),
+    ];
+    let parts = pairs.map(|(what, gate, rival)| {
+        let (gate, rival) = (sound(results, gate).ok()?, sound(results, rival).ok()?);
+        let both = |cost: &Cost| Some(cost.cpu + cost.redis?);
+        let ratio = rival.over(both, gate, both)?;
+        let figures = [rival.cpu()?, rival.redis()?, gate.cpu()?, gate.redis()?];
+        let [rival, its_redis, own, redis] = figures;
+        Some(format!(
+            "{ratio:.2} x for {what} ({rival:.1} + {its_redis:.1} us beside {own:.1} + {redis:.1})"
+        ))
+    });
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Processor time of server and Redis per request, idempotent-proxy / oncegate: {}.",
+            parts.join(", ")
+        )
+    })
+}
+
+/// What gate and Redis may take for the goal of so many times the rival's first requests.
+fn share_of_machine(results: &Results) -> Option<String> {
+    let row = |id| sound(results, id).ok();
+    let (gate, rival) = (row(rows::FIRST_REDIS)?, row(rows::RIVAL_FIRST)?);
+    let (around, around_rival) = (gate.around()?, rival.around()?);
+    let (own, others) = (gate.cpu()? + gate.redis()?, rival.cpu()? + rival.redis()?);
+    let allowed = allowed(FIRST_OVER_RIVAL, others, around_rival, around);
+    let goals = (FIRST + FIRST_IN_REDIS) * row(rows::PASS)?.cpu()?;
+    Some(format!(
+        "For {FIRST_OVER_RIVAL} x the first requests/s of idempotent-proxy at equal use of the \
+         machine, gate and Redis may take {allowed:.1} us together, beside {around:.1} of load and \
+         backend; they take {own:.1}, and the goals of {FIRST} x and {FIRST_IN_REDIS} x allow \
+         {goals:.1}."
+    ))
 }
 
 impl Aim {
@@ -172,13 +226,18 @@ impl Aim {
             Limit::AtMost(limit) => (limit, seen <= limit),
             Limit::AtLeast(limit) => (limit, seen >= limit),
         };
-        let late = match self.figure {
-            Figure::Above(at) => Measured::late_in_either(row, other.unwrap_or(row), at),
-            Figure::Cpu | Figure::Redis | Figure::Rate | Figure::RateOver => None,
-        };
-        let verdict = match late {
-            Some(late) => Verdict::of_latency(reached, room, late),
-            None => Verdict::of(reached),
+        let verdict = match self.figure {
+            Figure::Cpu | Figure::Redis => Verdict::of(reached),
+            Figure::Rate | Figure::RateOver => Verdict::of_rate(
+                reached,
+                row.is_bound_by_load(),
+                other.is_some_and(Measured::is_bound_by_load),
+            ),
+            Figure::Above(at) => {
+                let late = Measured::late_in_either(row, other.unwrap_or(row), at);
+                let late = late.ok_or_else(|| Verdict::Unmeasured("the machine".to_owned()))?;
+                Verdict::of_latency(reached, room, late)
+            }
         };
         Ok((seen, verdict))
     }

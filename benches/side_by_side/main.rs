@@ -23,7 +23,7 @@
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 #![expect(clippy::print_stderr, reason = "its progress")]
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 
@@ -31,9 +31,10 @@ use self::{
     options::Options,
     results::{Measured, Results},
     rows::{Builds, Row},
-    servers::{Store, Subject, gate, nginx},
+    servers::{Server, Store, Subject, gate, nginx},
 };
 
+mod balance;
 mod executed;
 mod goals;
 mod grow;
@@ -104,14 +105,14 @@ fn run(options: Options) -> Result<()> {
             rate: options.rate,
         };
         let busy = rested(&options)?;
-        let lines = grow::measure(&plan, backend.address)?;
+        let lines = grow::measure(&plan, &backend)?;
         println!("{}", grow::report::terminal(&lines, busy.as_deref()));
         return match options.unfit() {
             None => grow::report::publish(&lines, busy.as_deref(), &options.how()),
             Some(why) => not_written(&why),
         };
     }
-    let results = measure_all(rows, backend.address, duration, &options)?;
+    let results = measure_all(rows, &backend, duration, &options)?;
     let goals = goals::check(&results);
     println!("{}", table::terminal(&results, &goals));
     match options.unfit() {
@@ -135,7 +136,7 @@ fn rested(options: &Options) -> Result<Option<String>> {
 
 fn measure_all(
     rows: Vec<Row>,
-    backend: SocketAddr,
+    backend: &Server,
     duration: Duration,
     options: &Options,
 ) -> Result<Results> {
@@ -181,7 +182,7 @@ fn measure_all(
         }
     }
     if options.wants(MEMORY) {
-        results.memory = Some(memory::measure(backend)?);
+        results.memory = Some(memory::measure(backend.address)?);
     }
     Ok(results)
 }

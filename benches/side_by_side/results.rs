@@ -8,6 +8,9 @@ use crate::{
     verdict::{Late, Quantile},
 };
 
+/// From here on a load whose one thread computes for this part of the time is the limit.
+pub(crate) const BOUND: f64 = 0.9;
+
 /// A row and its runs.
 pub(crate) struct Measured {
     pub(crate) row: Row,
@@ -24,6 +27,16 @@ impl Measured {
 
     pub(crate) fn rate(&self) -> Option<f64> {
         median(self.costs.iter().map(|cost| cost.rate))
+    }
+
+    /// Whether the load was the limit, so that the server bears more than its rate.
+    pub(crate) fn is_bound_by_load(&self) -> bool {
+        median(self.costs.iter().map(|cost| cost.load_share)).is_some_and(|share| share > BOUND)
+    }
+
+    /// Microseconds of processor time per request that load and backend took.
+    pub(crate) fn around(&self) -> Option<f64> {
+        median(self.costs.iter().map(|cost| cost.around))
     }
 
     /// Microseconds of processor time per request.
@@ -59,6 +72,11 @@ impl Measured {
 
     pub(crate) fn p999(&self) -> Option<f64> {
         median(self.waits.iter().map(|wait| wait.p999))
+    }
+
+    /// What the load was late by at p99, in milliseconds.
+    pub(crate) fn load(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.load))
     }
 
     /// What the machine itself was late by while latencies were taken.

@@ -4,11 +4,11 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 
 use crate::{
     goals::Goal,
-    results::{Measured, Results},
+    results::{BOUND, Measured, Results},
     verdict::Quantile,
 };
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "server and work",
     "connections",
     "requests/s",
@@ -17,7 +17,8 @@ const COLUMNS: [&str; 9] = [
     "x nginx",
     "Redis us/request",
     "p50 / p99 / p99.9 ms",
-    "machine's p99 ms",
+    "load late, p99 ms",
+    "machine late, p99 ms",
 ];
 
 /// Both tables and the remarks, for a terminal.
@@ -40,8 +41,16 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 
 /// What a reader of the tables should know.
 fn remarks(results: &Results) -> Vec<String> {
-    let mut remarks: Vec<String> = results.busy.iter().cloned().collect();
+    let mut remarks = crate::goals::beside(results);
+    remarks.extend(results.busy.iter().cloned());
     remarks.push(format!("{}.", results.builds));
+    if results.rows.iter().any(Measured::is_bound_by_load) {
+        remarks.push(format!(
+            "> the load was the limit: its one thread computed for more than {:.0} % of the time, so \
+             that the server bears more",
+            BOUND * 100.0
+        ));
+    }
     if let Some(pace) = results.pace {
         remarks.push(format!(
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
@@ -60,7 +69,7 @@ fn remarks(results: &Results) -> Vec<String> {
 }
 
 /// The cells of a row.
-fn cells(results: &Results, measured: &Measured) -> [String; 9] {
+fn cells(results: &Results, measured: &Measured) -> [String; 10] {
     let number = |value: Option<f64>, digits: usize| match value {
         Some(value) => format!("{value:.digits$}"),
         None => String::new(),
@@ -73,12 +82,17 @@ fn cells(results: &Results, measured: &Measured) -> [String; 9] {
     [
         format!("{}{}", measured.row.label, if measured.errors().is_some() { " (!)" } else { "" }),
         measured.row.connections.to_string(),
-        number(measured.rate(), 0),
+        format!(
+            "{}{}",
+            if measured.is_bound_by_load() { "> " } else { "" },
+            number(measured.rate(), 0)
+        ),
         number(measured.cpu(), 1),
         measured.spread().map_or_else(String::new, |part| format!("{:.0} %", part * 100.0)),
         number(results.ratio(measured), 2),
         number(measured.redis(), 1),
         waits,
+        number(measured.load(), 2),
         number(measured.machine(Quantile::P99), 2),
     ]
 }

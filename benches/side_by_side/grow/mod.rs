@@ -73,7 +73,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) rate: Option<f64>,
 }
 
-pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>> {
+pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
     let &Plan { stores, sizes, duration, runs, rate: given, .. } = plan;
     let mut filled = Vec::new();
     for &store in stores {
@@ -91,7 +91,7 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>>
                 *filled = Filled::new(filled.store, filled.records)?;
             }
             for line in &mut lines[2 * index..2 * index + 2] {
-                let (server, mut load) = filled.warmed(plan, backend, line.work)?;
+                let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let cost = subject.cost(&mut load, duration)?;
                 eprintln!(
@@ -109,7 +109,7 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>>
                 let slowest = report::slowest(&lines, lines[at].store, lines[at].work);
                 let rate = given.unwrap_or(slowest / 2.0);
                 let line = &mut lines[at];
-                let (server, mut load) = filled.warmed(plan, backend, line.work)?;
+                let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let wait = subject.wait(&mut load, rate, duration)?;
                 eprintln!(

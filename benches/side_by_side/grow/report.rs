@@ -18,7 +18,7 @@ use crate::{
 /// How much more a request may cost with the most records than with the fewest.
 const GOAL: f64 = 1.3;
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "store and work",
     "records",
     "CPU us/request",
@@ -27,7 +27,8 @@ const COLUMNS: [&str; 9] = [
     "p50 ms",
     "p99 ms",
     "x fewest ",
-    "machine's p99 ms",
+    "load late, p99 ms",
+    "machine late, p99 ms",
 ];
 
 /// What the slowest size of a store bears of a kind of work.
@@ -137,6 +138,7 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
             number(median(line.waits.iter().map(|wait| wait.p50)), 2),
             number(line.p99(), 2),
             number(line.p99_over(fewest), 2),
+            number(median(line.waits.iter().map(|wait| wait.load)), 2),
             number(line.late(), 2),
         ]
     });
