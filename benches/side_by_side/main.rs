@@ -11,7 +11,8 @@
 //! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
 //!   belong to the server, while the load keeps every connection busy.
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
-//!   what the slowest bears.
+//!   what the slowest bears. It takes ten seconds where the embedded store is written to, so
+//!   that its moves to the tables are among them.
 //! - Every answer is checked, and the backend is asked how many requests it has had: a
 //!   replay that was executed is an error, so is a first request that was executed twice,
 //!   and a row with errors says so.

@@ -10,7 +10,7 @@ use crate::{
     load::{Keys, Load, Outcome, Request},
     process::Process,
     rows::{Row, Work},
-    servers::{Server, nginx},
+    servers::{self, Server, nginx},
     verdict::Quantile,
     witness::Witness,
 };
@@ -100,6 +100,12 @@ pub(crate) fn cost(row: &Row, backend: &Server, duration: Duration) -> Result<Co
 pub(crate) fn wait(row: &Row, backend: &Server, rate: f64, duration: Duration) -> Result<Wait> {
     let server = row.subject.start(backend.address)?;
     let mut load = warmed(row, &server, duration)?;
+    let mut duration = duration;
+    if let servers::Subject::Gate { store, .. } = row.subject
+        && row.work == Work::First
+    {
+        duration = duration.max(store.patience());
+    }
     Subject::of(row, &server, backend).wait(&mut load, rate, duration)
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// `--grow`: redis or embedded.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// How long a measurement takes; 1 by itself.
+    /// How long a measurement takes; 1 by itself. Latencies of the embedded store take 10.
     #[arg(long)]
     seconds: Option<f64>,
     /// How often each row is measured; 8 times by itself, 3 with `--grow`.

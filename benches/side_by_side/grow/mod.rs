@@ -111,6 +111,10 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
                 let line = &mut lines[at];
                 let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let duration = match line.work {
+                    Work::First => duration.max(line.store.patience()),
+                    Work::Replay | Work::Unkeyed => duration,
+                };
                 let wait = subject.wait(&mut load, rate, duration)?;
                 eprintln!(
                     "{run}/{runs} {:?}, {} records, {:?}, {rate:.0}/s: {wait}",
