@@ -136,7 +136,7 @@ fn rested(options: &Options) -> Result<Option<String>> {
 }
 
 fn measure_all(
-    rows: Vec<Row>,
+    mut rows: Vec<Row>,
     backend: &Server,
     duration: Duration,
     options: &Options,
@@ -144,12 +144,16 @@ fn measure_all(
     let mut left_out: Vec<String> = rows.iter().filter_map(|row| row.subject.missing()).collect();
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
-    let rows = rows.into_iter().filter(|row| row.subject.missing().is_none());
+    rows.retain(|row| row.subject.missing().is_none());
+    let slower =
+        rows.iter().any(|row| row.subject == Subject::Asgi).then(servers::asgi::slower).flatten();
+    slower.iter().for_each(|what| eprintln!("{what}"));
     let mut results = Results {
-        rows: rows.map(Measured::new).collect(),
+        rows: rows.into_iter().map(Measured::new).collect(),
         pace: None,
         memory: None,
         left_out,
+        slower,
         builds: options.builds(),
         busy: rested(options)?,
     };

@@ -111,6 +111,8 @@ pub(crate) struct Results {
     pub(crate) memory: Option<Memory>,
     /// What could not be measured, and how to change that.
     pub(crate) left_out: Vec<String>,
+    /// What is not there that would make one of the others faster.
+    pub(crate) slower: Option<String>,
     /// Who has built what is compared.
     pub(crate) builds: String,
     /// What else went on.

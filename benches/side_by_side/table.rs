@@ -64,6 +64,7 @@ fn remarks(results: &Results) -> Vec<String> {
     if let Some(memory) = &results.memory {
         remarks.extend(crate::memory::shortfall(memory));
     }
+    remarks.extend(results.slower.iter().cloned());
     remarks.extend(results.left_out.iter().map(|what| format!("left out: {what}")));
     remarks
 }

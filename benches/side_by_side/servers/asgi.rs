@@ -1,5 +1,8 @@
 //! snok/asgi-idempotency-header: middleware of a Python service, so there is no proxy and
 //! no backend; the service answers by itself.
+//!
+//! The manual of uvicorn recommends `uvicorn[standard]`: with uvloop and httptools there, it
+//! uses them by itself. So does the client of Redis with hiredis.
 
 use std::{ffi::OsString, path::PathBuf, process::Command};
 
@@ -30,6 +33,21 @@ fn named(python: OsString) -> PathBuf {
     std::path::absolute(&python).unwrap_or(python)
 }
 
+/// What is not there of what makes the service faster.
+pub(crate) fn slower() -> Option<String> {
+    let list = "import importlib.util as util\n\
+                parts = ['uvloop', 'httptools', 'hiredis']\n\
+                print(', '.join(part for part in parts if util.find_spec(part) is None), end='')";
+    let output = Command::new(python()?).args(["-c", list]).output().ok()?;
+    let parts = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success() && !parts.is_empty()).then(|| {
+        format!(
+            "asgi-idempotency-header ran without {parts}: pip install 'uvicorn[standard]' \
+             'redis[hiredis]'"
+        )
+    })
+}
+
 pub(super) fn missing() -> Option<String> {
     let found = python().and_then(|python| {
         let import = "import idempotency_header_middleware, uvicorn, redis";
@@ -38,7 +56,7 @@ pub(super) fn missing() -> Option<String> {
     found.is_none_or(|output| !output.status.success()).then(|| {
         format!(
             "asgi-idempotency-header: python3 -m venv ENV && ENV/bin/pip install \
-             asgi-idempotency-header fastapi uvicorn redis, then set {VARIABLE}=ENV/bin/python"
+             asgi-idempotency-header fastapi 'uvicorn[standard]' 'redis[hiredis]', then set {VARIABLE}=ENV/bin/python"
         )
     })
 }

@@ -9,7 +9,7 @@ use crate::{
     process::{Process, find},
 };
 
-mod asgi;
+pub(crate) mod asgi;
 pub(crate) mod gate;
 mod haproxy;
 mod idempotent_proxy;
