@@ -110,7 +110,7 @@ impl Options {
     }
 
     /// Who has built what is compared.
-    pub(crate) fn builds(&self) -> String {
+    pub(crate) fn builds(&self) -> Vec<String> {
         let plain = if cfg!(debug_assertions) {
             "a build for development"
         } else {
@@ -123,10 +123,9 @@ impl Options {
             ),
             Some(_) | None => format!("oncegate is as cargo builds it, {plain}"),
         };
-        let others = machine::distribution().map_or_else(String::new, |name| {
-            format!("; nginx, HAProxy, Varnish and Redis are the builds of {name}")
-        });
-        format!("{gate}{others}")
+        let others = machine::distribution()
+            .map(|name| format!("nginx, HAProxy, Varnish and Redis are the builds of {name}"));
+        [Some(gate), others].into_iter().flatten().collect()
     }
 
     fn usual(&self) -> Extent {

@@ -114,7 +114,7 @@ pub(crate) struct Results {
     /// What is not there that would make one of the others faster.
     pub(crate) slower: Option<String>,
     /// Who has built what is compared.
-    pub(crate) builds: String,
+    pub(crate) builds: Vec<String>,
     /// What else went on.
     pub(crate) busy: Option<String>,
 }

@@ -43,7 +43,7 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 fn remarks(results: &Results) -> Vec<String> {
     let mut remarks = crate::goals::beside(results);
     remarks.extend(results.busy.iter().cloned());
-    remarks.push(format!("{}.", results.builds));
+    remarks.extend(results.builds.iter().cloned());
     if results.rows.iter().any(Measured::is_bound_by_load) {
         remarks.push(format!(
             "> the load was the limit: its one thread computed for more than {:.0} % of the time, so \

@@ -105,6 +105,9 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
     // One rate for all sizes of a store and a kind of work.
     for run in 1..=runs {
         for (index, filled) in filled.iter_mut().enumerate() {
+            if filled.records < SMALL {
+                *filled = Filled::new(filled.store, filled.records)?;
+            }
             for at in 2 * index..2 * index + 2 {
                 let slowest = report::slowest(&lines, lines[at].store, lines[at].work);
                 let rate = given.unwrap_or(slowest / 2.0);
