@@ -1,7 +1,6 @@
 //! What the gate is meant to cost, and whether it does.
 
 use crate::{
-    balance::allowed,
     measure::Cost,
     memory::{self, Memory},
     results::{Measured, Results},
@@ -24,9 +23,9 @@ const MIB: f64 = (1 << 20) as f64;
 
 // What a first request on Redis may take, in units of nginx's pass-through, itself and of
 // Redis, and how many times the rival's requests there are to be.
-const FIRST: f64 = 2.2;
-const FIRST_IN_REDIS: f64 = 1.6;
-const FIRST_OVER_RIVAL: f64 = 3.0;
+pub(crate) const FIRST: f64 = 2.2;
+pub(crate) const FIRST_IN_REDIS: f64 = 1.6;
+pub(crate) const FIRST_OVER_RIVAL: f64 = 3.0;
 
 /// A goal for rows of the table.
 struct Aim {
@@ -155,53 +154,6 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
     goals
 }
 
-/// What a reader should know beside the goals that compare requests/s with idempotent-proxy's:
-/// what these take of a processor, and what the goal means in processor time.
-pub(crate) fn beside(results: &Results) -> Vec<String> {
-    [costs_beside_rival(results), share_of_machine(results)].into_iter().flatten().collect()
-}
-
-/// The ratios of processor time, which hardly depend on how many connections there are.
-fn costs_beside_rival(results: &Results) -> Option<String> {
-    let pairs = [
-        ("a replay from Redis", rows::REPLAY_REDIS, rows::RIVAL_REPLAY),
-        ("a first request", rows::FIRST_REDIS, rows::RIVAL_FIRST),
-    ];
-    let parts = pairs.map(|(what, gate, rival)| {
-        let (gate, rival) = (sound(results, gate).ok()?, sound(results, rival).ok()?);
-        let both = |cost: &Cost| Some(cost.cpu + cost.redis?);
-        let ratio = rival.over(both, gate, both)?;
-        let figures = [rival.cpu()?, rival.redis()?, gate.cpu()?, gate.redis()?];
-        let [rival, its_redis, own, redis] = figures;
-        Some(format!(
-            "{ratio:.2} x for {what} ({rival:.1} + {its_redis:.1} us beside {own:.1} + {redis:.1})"
-        ))
-    });
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| {
-        format!(
-            "Processor time of server and Redis per request, idempotent-proxy / oncegate: {}.",
-            parts.join(", ")
-        )
-    })
-}
-
-/// What gate and Redis may take for the goal of so many times the rival's first requests.
-fn share_of_machine(results: &Results) -> Option<String> {
-    let row = |id| sound(results, id).ok();
-    let (gate, rival) = (row(rows::FIRST_REDIS)?, row(rows::RIVAL_FIRST)?);
-    let (around, around_rival) = (gate.around()?, rival.around()?);
-    let (own, others) = (gate.cpu()? + gate.redis()?, rival.cpu()? + rival.redis()?);
-    let allowed = allowed(FIRST_OVER_RIVAL, others, around_rival, around);
-    let goals = (FIRST + FIRST_IN_REDIS) * row(rows::PASS)?.cpu()?;
-    Some(format!(
-        "For {FIRST_OVER_RIVAL} x the first requests/s of idempotent-proxy at equal use of the \
-         machine, gate and Redis may take {allowed:.1} us together, beside {around:.1} of load and \
-         backend; they take {own:.1}, and the goals of {FIRST} x and {FIRST_IN_REDIS} x allow \
-         {goals:.1}."
-    ))
-}
-
 impl Aim {
     fn check(&self, results: &Results) -> Goal {
         let (seen, verdict) = match self.judge(results) {
@@ -288,7 +240,7 @@ impl Figure {
 }
 
 /// A row that was measured without errors.
-fn sound<'a>(results: &'a Results, id: &str) -> Result<&'a Measured, Verdict> {
+pub(crate) fn sound<'a>(results: &'a Results, id: &str) -> Result<&'a Measured, Verdict> {
     let row = results.row(id).ok_or_else(|| Verdict::Unmeasured(rows::label(id).to_owned()))?;
     match row.errors() {
         None => Ok(row),

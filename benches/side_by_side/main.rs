@@ -49,6 +49,7 @@ mod picture;
 mod process;
 mod publish;
 mod results;
+mod rival;
 mod rows;
 mod servers;
 mod table;

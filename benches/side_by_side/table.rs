@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 use crate::{
     goals::Goal,
     results::{BOUND, Measured, Results},
+    rival,
     verdict::Quantile,
 };
 
@@ -41,7 +42,7 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 
 /// What a reader of the tables should know.
 fn remarks(results: &Results) -> Vec<String> {
-    let mut remarks = crate::goals::beside(results);
+    let mut remarks = rival::remarks(results);
     remarks.extend(results.busy.iter().cloned());
     remarks.extend(results.builds.iter().cloned());
     if results.rows.iter().any(Measured::is_bound_by_load) {
