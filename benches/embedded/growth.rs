@@ -1,12 +1,11 @@
 //! What a first request costs the store as records grow: its claim, and its response
-//! of 256 bytes. And what a look for a record costs, or for a key that is new.
+//! of 256 bytes, counted from when it was due. And what a look for a record costs, or
+//! for a key that is new.
 
 use std::{
+    num::NonZeroU64,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,14 +13,18 @@ use oncegate::{
     ambient::System,
     store::{EmbeddedStore, Store},
 };
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::set_current_timer_slack,
+    time::{ClockId, clock_gettime},
+};
+use tokio::runtime::Handle;
 
 use crate::{Failure, sample};
 
 /// First requests per second while they are timed.
 const RATE: u64 = 4000;
-const TIME: Duration = Duration::from_secs(20);
-const CLAIMANTS: u64 = 64;
+/// In twenty seconds.
+const REQUESTS: u64 = 20 * RATE;
 const FILLERS: u64 = 1024;
 const LOOKS: u64 = 200_000;
 
@@ -31,7 +34,7 @@ const BODY: usize = 256;
 /// Prints a line for each size.
 pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
     println!(
-        "{:>10} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9}",
+        "{:>10} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>9}",
         "records",
         "fill/s",
         "bytes/rec",
@@ -41,6 +44,7 @@ pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
         "p99",
         "p99.9",
         "longest",
+        "late p99",
         "CPU/look",
         "CPU/new"
     );
@@ -51,7 +55,7 @@ pub(crate) async fn run(sizes: &[String]) -> Result<(), Failure> {
 }
 
 async fn line(size: u64) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
+    let folder = crate::folder()?;
     let store = Arc::new(EmbeddedStore::open(folder.path(), Arc::new(System))?);
     let begun = Instant::now();
     let fillers = (0..FILLERS).map(|filler| {
@@ -72,46 +76,67 @@ async fn line(size: u64) -> Result<(), Failure> {
     let bytes = bytes_in(folder.path())?;
 
     let (begun, cpu) = (Instant::now(), cpu());
-    let next = Arc::new(AtomicU64::new(0));
-    let claimants = (0..CLAIMANTS).map(|_| {
-        let (store, next) = (Arc::clone(&store), Arc::clone(&next));
-        tokio::spawn(async move {
-            let mut times = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Relaxed);
-                let due = begun + Duration::from_nanos(number * 1_000_000_000 / RATE);
-                if due > begun + TIME {
-                    return Ok::<_, Failure>(times);
-                }
-                tokio::time::sleep_until(due.into()).await;
-                let begun = Instant::now();
-                request(&store, size + number).await?;
-                times.push(begun.elapsed());
-            }
-        })
-    });
-    let mut times = Vec::new();
-    for claimant in claimants.collect::<Vec<_>>() {
-        times.append(&mut claimant.await??);
-    }
-    let (cpu, took) = (self::cpu() - cpu, begun.elapsed());
+    let timed = timed(&store, size).await?;
+    let (cpu, took) = (self::cpu() - cpu - timed.cpu, begun.elapsed());
     drop(store);
     let store = EmbeddedStore::open(folder.path(), Arc::new(System))?;
     let old = look(&store, |number| number % size).await?;
     let new = look(&store, |number| number | 1 << 63).await?;
-    times.sort();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    let [p50, p99, p999, longest] = quantiles(timed.times, [0.5, 0.99, 0.999, 1.0]);
+    let [late] = quantiles(timed.late, [0.99]);
     println!(
-        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>11.1?} {:>9.2?} {:>9.2?} {:>9.2?} {:>8.1?} {old:>9.2?} {new:>9.2?}",
+        "{size:>10} {filled:>9.0} {:>9} {:>9.0} {:>11.1?} {p50:>9.2?} {p99:>9.2?} {p999:>9.2?} \
+         {longest:>8.1?} {late:>9.2?} {old:>9.2?} {new:>9.2?}",
         bytes / size,
-        times.len() as f64 / took.as_secs_f64(),
-        cpu / times.len() as u32,
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        REQUESTS as f64 / took.as_secs_f64(),
+        cpu / REQUESTS as u32,
     );
     Ok(())
+}
+
+/// What became of requests that were due at a fixed rate.
+struct Timed {
+    /// From when each was due to its end: a store that stalls is charged for all that came due
+    /// meanwhile.
+    times: Vec<Duration>,
+    /// How much later than it was due each was begun, which is no fault of the store's.
+    late: Vec<Duration>,
+    /// What it took to begin them.
+    cpu: Duration,
+}
+
+/// First requests for keys from `first` on, each in a task of its own. A thread begins them,
+/// since timers of the runtime go by whole milliseconds.
+async fn timed(store: &Arc<EmbeddedStore>, first: u64) -> Result<Timed, Failure> {
+    let (store, runtime) = (Arc::clone(store), Handle::current());
+    let pace = move || {
+        // The kernel may put a wake-up off by this much; its default is 50 us.
+        set_current_timer_slack(NonZeroU64::new(1_000))?;
+        let (begun, cpu) = (Instant::now(), time(ClockId::ThreadCPUTime));
+        let (mut tasks, mut late) = (Vec::new(), Vec::new());
+        for number in 0..REQUESTS {
+            let due = begun + Duration::from_nanos(number * 1_000_000_000 / RATE);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            late.push(due.elapsed());
+            let store = Arc::clone(&store);
+            tasks.push(runtime.spawn(async move {
+                request(&store, first + number).await?;
+                Ok::<_, Failure>(due.elapsed())
+            }));
+        }
+        Ok::<_, Failure>((tasks, late, time(ClockId::ThreadCPUTime) - cpu))
+    };
+    let (tasks, late, cpu) = tokio::task::spawn_blocking(pace).await??;
+    let mut times = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        times.push(task.await??);
+    }
+    Ok(Timed { times, late, cpu })
+}
+
+fn quantiles<const N: usize>(mut times: Vec<Duration>, shares: [f64; N]) -> [Duration; N] {
+    times.sort();
+    shares.map(|share| times[((times.len() - 1) as f64 * share) as usize])
 }
 
 async fn request(store: &EmbeddedStore, number: u64) -> Result<(), Failure> {
@@ -145,6 +170,10 @@ fn bytes_in(folder: &Path) -> Result<u64, Failure> {
 
 /// The time that all threads of this process have computed.
 fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time(ClockId::ProcessCPUTime)
+}
+
+fn time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

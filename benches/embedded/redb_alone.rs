@@ -17,7 +17,7 @@ const RESPONSE: [u8; sample::BODY + 64] = [2; sample::BODY + 64];
 /// Durable writes per second in transactions of `batch`: half of them insert a head,
 /// the others replace one that is there and insert a response.
 pub(crate) fn writes(batch: usize, quick_repair: bool, time: Duration) -> Result<f64, Failure> {
-    let folder = tempfile::tempdir()?;
+    let folder = crate::folder()?;
     let database = Database::create(folder.path().join("alone.redb"))?;
     let (begun, mut writes) = (Instant::now(), 0_u64);
     while begun.elapsed() < time {

@@ -1,4 +1,4 @@
-//! Instructions per call of what every keyed request goes through:
+//! Instructions per call of what every keyed request goes through in the library:
 //! `cargo bench --bench micro`.
 //!
 //! Times on a shared machine differ by more than a careless change costs; instructions do
@@ -9,8 +9,12 @@
 //! The counts are compared with `benches/micro/baseline.toml`. A case that takes over 3 %
 //! more fails; `-- --write` accepts what is, and the change to that file then shows in the
 //! review what a change of the code costs. Counts belong to one compiler and one kind of
-//! processor, which the file names: under others the comparison is printed and nothing
-//! fails, since the difference would not be the code's.
+//! processor, which the file names: under others the comparison is printed, and nothing
+//! fails however slow a change is, since the difference might not be the code's. The output
+//! begins and ends with that.
+//!
+//! The cases are the engine, the codec, the cache and the layer on a store in memory. The
+//! proxy, its pool of connections, and the stores outside the process are not among them.
 //!
 //! callgrind is run directly. The frameworks around it (gungraun, formerly iai-callgrind)
 //! want a runner of exactly their version to be installed, and keep their baselines in
@@ -98,7 +102,7 @@ fn compare(part: &str) -> Result<ExitCode> {
     let baseline = Baseline::read()?;
     let unlike = baseline.unlike(&Baseline::here()?);
     if let Some(unlike) = &unlike {
-        println!("{unlike}\nCounts are shown for orientation; nothing fails.\n");
+        println!("{unlike}\nCounts are shown for orientation; nothing is checked.\n");
     }
     println!("{:28}{:>12}{:>12}{:>10}", "case", "baseline", "now", "change");
     let (mut worse, mut better) = (Vec::new(), false);
@@ -119,7 +123,16 @@ fn compare(part: &str) -> Result<ExitCode> {
     if better {
         println!("\nBetter: `cargo bench --bench micro -- --write` keeps it so.");
     }
-    if worse.is_empty() || unlike.is_some() {
+    if let Some(unlike) = unlike {
+        println!(
+            "\nNOTHING WAS CHECKED. {unlike} {} of the cases take more than it allows, which may be \
+             the compiler's doing or a change's. `cargo bench --bench micro -- --write` before a \
+             change makes a baseline to check it against.",
+            worse.len()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if worse.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     complain(&worse);

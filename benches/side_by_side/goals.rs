@@ -1,131 +1,264 @@
 //! What the gate is meant to cost, and whether it does.
 
 use crate::{
+    measure::Cost,
+    memory::{self, Memory},
     results::{Measured, Results},
     rows,
+    verdict::{Quantile, Verdict},
 };
 
 /// One goal with what was seen.
 pub(crate) struct Goal {
     pub(crate) what: &'static str,
     pub(crate) limit: String,
+    /// Empty where there is nothing to see.
     pub(crate) seen: String,
-    pub(crate) reached: bool,
+    /// The same of the gate as cargo builds it, where that is another one.
+    pub(crate) plain: Option<String>,
+    pub(crate) verdict: Verdict,
 }
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// All goals whose rows were measured.
-pub(crate) fn check(results: &Results) -> Vec<Goal> {
-    let row = |id| results.row(id);
-    let cpu =
-        |one, other| row(one)?.over(|cost| Some(cost.cpu), row(other)?, |cost| Some(cost.cpu));
-    let rate =
-        |one, other| row(one)?.over(|cost| Some(cost.rate), row(other)?, |cost| Some(cost.rate));
-    let redis = |one, other| row(one)?.over(|cost| cost.redis, row(other)?, |cost| Some(cost.cpu));
-    let more = |above: Option<f64>, below: Option<f64>| Some(above? - below?);
-    let first = row(rows::FIRST_REDIS);
-    let memory = results.memory.as_ref();
-    let many = memory.filter(|memory| memory.connections == crate::memory::CONNECTIONS);
-    let goals = [
-        at_most(
-            "no key, 1 thread: CPU / nginx pass-through, 1 worker",
-            cpu(rows::UNKEYED, rows::PASS),
-            1.0,
-            "x",
-        ),
-        at_most(
-            "no key, a thread per core: CPU / nginx pass-through, a worker per core",
-            cpu(rows::UNKEYED_THREADS, rows::PASS_WORKERS),
-            1.0,
-            "x",
-        ),
-        at_most(
-            "replay from the cache, 1 thread: CPU / nginx answering from its cache, 1 worker",
-            cpu(rows::CACHED, rows::CACHE),
-            0.75,
-            "x",
-        ),
-        at_most(
-            "replay from the cache, 1 thread: CPU / nginx with its files kept open, 1 worker",
-            cpu(rows::CACHED, rows::CACHE_OPEN),
-            0.75,
-            "x",
-        ),
-        at_most(
-            "first request, Redis: CPU / nginx pass-through",
-            cpu(rows::FIRST_REDIS, rows::PASS),
-            2.2,
-            "x",
-        ),
-        at_most(
-            "first request, Redis: CPU of Redis / nginx pass-through",
-            redis(rows::FIRST_REDIS, rows::PASS),
-            1.6,
-            "x",
-        ),
-        at_most(
-            "first request, Redis: p50 above nginx pass-through",
-            more(first.and_then(Measured::p50), row(rows::PASS).and_then(Measured::p50)),
-            0.25,
-            " ms",
-        ),
-        at_most(
-            "first request, Redis: p99 above nginx pass-through",
-            more(first.and_then(Measured::p99), row(rows::PASS).and_then(Measured::p99)),
-            1.0,
-            " ms",
-        ),
-        at_least(
-            "first request, embedded, on disk, 64 connections",
-            row(rows::FIRST_EMBEDDED_64).and_then(Measured::rate),
-            6000.0,
-            "/s",
-        ),
-        at_least(
-            "replays from the cache, 1 thread / those of idempotent-proxy",
-            rate(rows::CACHED, rows::RIVAL_REPLAY),
-            5.0,
-            "x",
-        ),
-        at_least(
-            "first requests, Redis / those of idempotent-proxy",
-            rate(rows::FIRST_REDIS, rows::RIVAL_FIRST),
-            3.0,
-            "x",
-        ),
-        at_most("resident when idle", memory.map(|memory| memory.idle as f64 / MIB), 12.0, " MiB"),
-        at_most(
-            "resident with 10,000 idle connections",
-            many.map(|memory| memory.connected as f64 / MIB),
-            80.0,
-            " MiB",
-        ),
-    ];
-    goals.into_iter().flatten().collect()
-}
+// What a first request on Redis may take, in units of nginx's pass-through, itself and of
+// Redis, and how many times the rival's requests there are to be.
+pub(crate) const FIRST: f64 = 2.2;
+pub(crate) const FIRST_IN_REDIS: f64 = 1.6;
+pub(crate) const FIRST_OVER_RIVAL: f64 = 3.0;
 
-fn at_most(what: &'static str, seen: Option<f64>, limit: f64, unit: &str) -> Option<Goal> {
-    goal(what, seen?, limit, unit, "at most", |seen| seen <= limit)
-}
-
-fn at_least(what: &'static str, seen: Option<f64>, limit: f64, unit: &str) -> Option<Goal> {
-    goal(what, seen?, limit, unit, "at least", |seen| seen >= limit)
-}
-
-fn goal(
+/// A goal for rows of the table.
+struct Aim {
     what: &'static str,
-    seen: f64,
+    /// The gate's.
+    row: &'static str,
+    /// What it is compared with.
+    other: Option<&'static str>,
+    figure: Figure,
+    limit: Limit,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy)]
+enum Figure {
+    /// Processor time in units of the other row's.
+    Cpu,
+    /// The same of the Redis that the row uses.
+    Redis,
+    /// How far a latency is above the other row's, in milliseconds.
+    Above(Quantile),
+    /// Requests a second.
+    Rate,
+    /// The same in units of the other row's.
+    RateOver,
+}
+
+#[derive(Clone, Copy)]
+enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+const AIMS: [Aim; 11] = [
+    Aim {
+        what: "no key, 1 thread: CPU / nginx pass-through, 1 worker",
+        row: rows::UNKEYED,
+        other: Some(rows::PASS),
+        figure: Figure::Cpu,
+        limit: Limit::AtMost(1.0),
+    },
+    Aim {
+        what: "no key, a thread per core: CPU / nginx pass-through, a worker per core",
+        row: rows::UNKEYED_THREADS,
+        other: Some(rows::PASS_WORKERS),
+        figure: Figure::Cpu,
+        limit: Limit::AtMost(1.0),
+    },
+    Aim {
+        what: "replay from the cache, 1 thread: CPU / nginx answering from its cache, 1 worker",
+        row: rows::CACHED,
+        other: Some(rows::CACHE),
+        figure: Figure::Cpu,
+        limit: Limit::AtMost(0.75),
+    },
+    Aim {
+        what: "replay from the cache, 1 thread: CPU / nginx with its files kept open, 1 worker",
+        row: rows::CACHED,
+        other: Some(rows::CACHE_OPEN),
+        figure: Figure::Cpu,
+        limit: Limit::AtMost(0.75),
+    },
+    Aim {
+        what: "first request, Redis: CPU / nginx pass-through",
+        row: rows::FIRST_REDIS,
+        other: Some(rows::PASS),
+        figure: Figure::Cpu,
+        limit: Limit::AtMost(FIRST),
+    },
+    Aim {
+        what: "first request, Redis: CPU of Redis / nginx pass-through",
+        row: rows::FIRST_REDIS,
+        other: Some(rows::PASS),
+        figure: Figure::Redis,
+        limit: Limit::AtMost(FIRST_IN_REDIS),
+    },
+    Aim {
+        what: "first request, Redis: p50 above nginx pass-through",
+        row: rows::FIRST_REDIS,
+        other: Some(rows::PASS),
+        figure: Figure::Above(Quantile::P50),
+        limit: Limit::AtMost(0.25),
+    },
+    Aim {
+        what: "first request, Redis: p99 above nginx pass-through",
+        row: rows::FIRST_REDIS,
+        other: Some(rows::PASS),
+        figure: Figure::Above(Quantile::P99),
+        limit: Limit::AtMost(1.0),
+    },
+    Aim {
+        what: "first request, embedded, on disk, 64 connections",
+        row: rows::FIRST_EMBEDDED_64,
+        other: None,
+        figure: Figure::Rate,
+        limit: Limit::AtLeast(6000.0),
+    },
+    Aim {
+        what: "replays from the cache, 1 thread / those of idempotent-proxy",
+        row: rows::CACHED,
+        other: Some(rows::RIVAL_REPLAY),
+        figure: Figure::RateOver,
+        limit: Limit::AtLeast(5.0),
+    },
+    Aim {
+        what: "first requests, Redis / those of idempotent-proxy",
+        row: rows::FIRST_REDIS,
+        other: Some(rows::RIVAL_FIRST),
+        figure: Figure::RateOver,
+        limit: Limit::AtLeast(FIRST_OVER_RIVAL),
+    },
+];
+
+/// All goals, those that nothing can be said about among them.
+pub(crate) fn check(results: &Results) -> Vec<Goal> {
+    let mut goals: Vec<Goal> = AIMS.iter().map(|aim| aim.check(results)).collect();
+    let memory = results.memory.as_ref();
+    goals.push(resident("resident when idle", memory, 12.0, |memory| Ok(memory.idle)));
+    goals.push(resident("resident with 10,000 idle connections", memory, 80.0, |memory| {
+        if memory.connections == memory::CONNECTIONS {
+            Ok(memory.connected)
+        } else {
+            Err(format!("there were {} connections", memory.connections))
+        }
+    }));
+    goals
+}
+
+impl Aim {
+    fn check(&self, results: &Results) -> Goal {
+        let (seen, verdict) = match self.judge(results) {
+            Ok((seen, verdict)) => (self.text(seen), verdict),
+            Err(verdict) => (String::new(), verdict),
+        };
+        let limit = match self.limit {
+            Limit::AtMost(limit) => format!("at most {limit}{}", self.figure.unit()),
+            Limit::AtLeast(limit) => format!("at least {limit}{}", self.figure.unit()),
+        };
+        Goal { what: self.what, limit, seen, plain: self.plain(results), verdict }
+    }
+
+    /// What was seen and what it means, or why there is nothing.
+    fn judge(&self, results: &Results) -> Result<(f64, Verdict), Verdict> {
+        let row = sound(results, self.row)?;
+        let other = self.other.map(|other| sound(results, other)).transpose()?;
+        let seen = self.figure.of(row, other).ok_or_else(|| {
+            Verdict::Unmeasured(format!("{} of {}", self.figure.name(), row.row.label))
+        })?;
+        let (room, reached) = match self.limit {
+            Limit::AtMost(limit) => (limit, seen <= limit),
+            Limit::AtLeast(limit) => (limit, seen >= limit),
+        };
+        let verdict = match self.figure {
+            Figure::Cpu | Figure::Redis => Verdict::of(reached),
+            Figure::Rate | Figure::RateOver => Verdict::of_rate(
+                reached,
+                row.is_bound_by_load(),
+                other.is_some_and(Measured::is_bound_by_load),
+            ),
+            Figure::Above(at) => {
+                let late = Measured::late_in_either(row, other.unwrap_or(row), at);
+                let late = late.ok_or_else(|| Verdict::Unmeasured("the machine".to_owned()))?;
+                Verdict::of_latency(reached, room, late)
+            }
+        };
+        Ok((seen, verdict))
+    }
+
+    /// What is seen of the gate as cargo builds it.
+    fn plain(&self, results: &Results) -> Option<String> {
+        let row = sound(results, rows::plain(self.row)?).ok()?;
+        let other = self.other.map(|other| sound(results, other)).transpose().ok()?;
+        Some(self.text(self.figure.of(row, other)?))
+    }
+
+    fn text(&self, seen: f64) -> String {
+        let digits = if matches!(self.figure, Figure::Rate) { 0 } else { 2 };
+        format!("{seen:.digits$}{}", self.figure.unit())
+    }
+}
+
+impl Figure {
+    /// `None` where it was not measured.
+    fn of(self, one: &Measured, other: Option<&Measured>) -> Option<f64> {
+        let cpu = |cost: &Cost| Some(cost.cpu);
+        let rate = |cost: &Cost| Some(cost.rate);
+        match self {
+            Self::Cpu => one.over(cpu, other?, cpu),
+            Self::Redis => one.over(|cost| cost.redis, other?, cpu),
+            Self::Above(at) => Some(one.wait(at)? - other?.wait(at)?),
+            Self::Rate => one.rate(),
+            Self::RateOver => one.over(rate, other?, rate),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "processor time",
+            Self::Redis => "Redis's processor time",
+            Self::Above(_) => "latencies",
+            Self::Rate | Self::RateOver => "requests/s",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::Redis | Self::RateOver => "x",
+            Self::Above(_) => " ms",
+            Self::Rate => "/s",
+        }
+    }
+}
+
+/// A row that was measured without errors.
+pub(crate) fn sound<'a>(results: &'a Results, id: &str) -> Result<&'a Measured, Verdict> {
+    let row = results.row(id).ok_or_else(|| Verdict::Unmeasured(rows::label(id).to_owned()))?;
+    match row.errors() {
+        None => Ok(row),
+        Some(_) => Err(Verdict::Errors(row.row.label.to_owned())),
+    }
+}
+
+/// A goal for resident memory, in MiB.
+fn resident(
+    what: &'static str,
+    memory: Option<&Memory>,
     limit: f64,
-    unit: &str,
-    word: &str,
-    reached: impl Fn(f64) -> bool,
-) -> Option<Goal> {
-    let digits = if limit >= 1000.0 { 0 } else { 2 };
-    Some(Goal {
-        what,
-        limit: format!("{word} {limit}{unit}"),
-        seen: format!("{seen:.digits$}{unit}"),
-        reached: reached(seen),
-    })
+    bytes: impl Fn(&Memory) -> Result<u64, String>,
+) -> Goal {
+    let bytes = memory.ok_or_else(|| "memory".to_owned()).and_then(bytes);
+    let (seen, verdict) = match bytes.map(|bytes| bytes as f64 / MIB) {
+        Ok(seen) => (format!("{seen:.2} MiB"), Verdict::of(seen <= limit)),
+        Err(why) => (String::new(), Verdict::Unmeasured(why)),
+    };
+    Goal { what, limit: format!("at most {limit} MiB"), seen, plain: None, verdict }
 }

@@ -1,8 +1,13 @@
 //! What the figures were taken on.
 
-use std::{fs, process::Command, thread::available_parallelism};
+use std::{
+    fs,
+    process::Command,
+    thread::{self, available_parallelism},
+    time::{Duration, Instant},
+};
 
-use crate::process::find;
+use crate::{Result, interrupt, process::find};
 
 /// Processor, kernel and versions in a line.
 pub(crate) fn describe() -> String {
@@ -20,24 +25,76 @@ pub(crate) fn describe() -> String {
     parts.join(", ")
 }
 
-/// A warning when other programs keep the processors busy, which reaches every figure.
-pub(crate) fn busy() -> Option<String> {
-    let load = fs::read_to_string("/proc/loadavg").ok()?;
-    let load: f64 = load.split(' ').next()?.parse().ok()?;
+/// How long a machine may take to come to rest: a load average falls to half in 42 seconds,
+/// and what has just been compiled is still in it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until other programs leave the processors alone, and warns when they do not: they
+/// reach every figure.
+pub(crate) fn rest(patience: Duration) -> Result<Option<String>> {
     let cores = available_parallelism().map_or(1, usize::from);
-    (load > 0.5 * cores as f64).then(|| {
-        format!(
-            "the machine was busy with other things (load {load} on {cores} cores before the start): \
-             ratios are rough, and requests/s and latencies say little"
-        )
-    })
+    let begun = Instant::now();
+    let mut said = false;
+    while let Some(load) = load().filter(|load| *load > 0.5 * cores as f64) {
+        if begun.elapsed() >= patience {
+            let waited = match patience.as_secs() {
+                0 => "before the start".to_owned(),
+                seconds => format!("still after a wait of {seconds} s"),
+            };
+            return Ok(Some(format!(
+                "the machine was busy with other things (load {load} on {cores} cores {waited}): \
+                 ratios are rough, and requests/s and latencies say little"
+            )));
+        }
+        if !said {
+            let seconds = patience.as_secs();
+            eprintln!(
+                "the machine is busy (load {load} on {cores} cores): waiting up to {seconds} s"
+            );
+            said = true;
+        }
+        interrupt::check()?;
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(None)
 }
+
+/// How many threads ran or wanted to, over the last minute.
+fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// Which state of the project this is.
+pub(crate) fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let output = Command::new("git").args(["-C", folder]).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    // What the pages say of an earlier run is no part of what is measured.
+    let changed = git(&["status", "--porcelain", "src", "benches", "Cargo.toml", "Cargo.lock"])?;
+    Some(if changed.is_empty() { commit } else { format!("{commit} with changes") })
+}
+
+/// Whose packages the other servers are; nobody's, where one lies elsewhere.
+pub(crate) fn distribution() -> Option<String> {
+    let mut found = PROGRAMS.iter().filter_map(|(program, _)| find(program));
+    if !found.all(|path| ["/usr/bin", "/usr/sbin"].iter().any(|folder| path.starts_with(folder))) {
+        return None;
+    }
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(name.trim_matches('"').to_owned())
+}
+
+/// Servers of the system, and what makes them name their version.
+const PROGRAMS: [(&str, &str); 4] =
+    [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
 
 /// The first line of what each program says about itself.
 fn versions() -> impl Iterator<Item = String> {
-    let programs =
-        [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
-    programs.into_iter().filter_map(|(program, flag)| {
+    PROGRAMS.into_iter().filter_map(|(program, flag)| {
         let output = Command::new(find(program)?).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);

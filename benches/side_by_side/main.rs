@@ -6,31 +6,37 @@
 //! per request is the number to compare: requests per second depend on what else shares
 //! the machine, the load and the backend not least.
 //!
-//! - Rows take turns, several times over, so that noise reaches all of them; each line is
-//!   the median of its runs.
+//! - Rows take turns, several times over, so that noise reaches all of them, and those that
+//!   goals compare are measured one after the other; each line is the median of its runs.
 //! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
 //!   belong to the server, while the load keeps every connection busy.
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
-//!   what the slowest bears.
+//!   what the slowest bears. It takes ten seconds where the embedded store is written to, so
+//!   that its moves to the tables are among them.
 //! - Every answer is checked, and the backend is asked how many requests it has had: a
-//!   replay that was executed is an error, and a row with errors says so.
+//!   replay that was executed is an error, so is a first request that was executed twice,
+//!   and a row with errors says so.
 //!
 //! A whole run writes what it has found to `docs/side-by-side.md` and `.svg`; one with
-//! `--only`, `--quick` or `--no-latency` writes nothing. What is not installed is named with
-//! the command that installs it, and left out.
+//! `--only`, `--quick`, `--no-latency` or `--rate`, and one that is shorter than it would be
+//! by itself, writes nothing. What is not installed is named with the command that installs
+//! it, and left out.
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 #![expect(clippy::print_stderr, reason = "its progress")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::Parser as _;
 
 use self::{
+    options::Options,
     results::{Measured, Results},
-    rows::Row,
-    servers::{Store, Subject, gate, nginx},
+    rows::{Builds, Row},
+    servers::{Server, Store, Subject, gate, nginx},
 };
 
+mod balance;
+mod executed;
 mod goals;
 mod grow;
 mod interrupt;
@@ -38,61 +44,22 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+mod options;
 mod picture;
 mod process;
 mod publish;
 mod results;
+mod rival;
 mod rows;
 mod servers;
 mod table;
+mod verdict;
 mod witness;
 
 /// What `--only` calls the measurement of memory, which is no row.
 const MEMORY: &str = "gate-memory";
 
 type Result<T> = std::result::Result<T, oncegate::BoxError>;
-
-/// Compares oncegate with nginx, HAProxy, Varnish and other gates.
-#[derive(Parser)]
-#[command(name = "cargo bench --bench side_by_side --")]
-struct Options {
-    /// Rows whose ids contain one of these, separated by commas; `--list` names them. With
-    /// `--grow`: redis or embedded.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// How long a measurement takes.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// How often each row is measured.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// Two runs of a second, and nothing is written.
-    #[arg(long)]
-    quick: bool,
-    /// Processor time only.
-    #[arg(long)]
-    no_latency: bool,
-    /// Requests per second in the measurement of latencies, in place of half of what the
-    /// slowest bears.
-    #[arg(long)]
-    rate: Option<f64>,
-    /// What requests cost when there are so many records, in place of everything else;
-    /// without numbers: 10000,1000000,10000000.
-    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,10000000")]
-    grow: Vec<u64>,
-    /// With `--grow`: what the gate's `store.page_cache` is, as in 640MiB.
-    #[arg(long)]
-    page_cache: Option<String>,
-    /// Another build of the gate.
-    #[arg(long)]
-    gate: Option<PathBuf>,
-    /// Names the rows and ends.
-    #[arg(long)]
-    list: bool,
-    /// `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -109,22 +76,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut options: Options) -> Result<()> {
-    if options.quick {
-        (options.runs, options.seconds) = (2, 1.0);
-    }
-    let duration = Duration::try_from_secs_f64(options.seconds)
-        .map_err(|error| format!("--seconds: {error}"))?;
-    let whole =
-        !options.quick && !options.no_latency && options.only.is_empty() && options.rate.is_none();
+fn run(options: Options) -> Result<()> {
+    let duration = options.duration()?;
     if let Some(program) = &options.gate {
-        // A server starts in a folder of its own. The first of its callers sets it.
-        let program = program
-            .canonicalize()
-            .map_err(|error| format!("--gate: cannot find {}: {error}", program.display()))?;
-        gate::PROGRAM.get_or_init(|| program);
+        gate::name(program)?;
     }
-    let mut rows = rows::all(std::thread::available_parallelism()?.get());
+    let builds = if gate::is_named() { Builds::GivenAndPlain } else { Builds::Given };
+    let mut rows = rows::all(std::thread::available_parallelism()?.get(), builds);
     rows.retain(|row| options.wants(row.id));
     if options.list {
         rows.iter().for_each(|row| println!("{:32}{}", row.id, row.label));
@@ -145,88 +103,92 @@ fn run(mut options: Options) -> Result<()> {
             sizes: &options.grow,
             page_cache: options.page_cache.as_deref(),
             duration,
-            runs: options.runs,
+            runs: options.runs(),
             rate: options.rate,
         };
-        let lines = grow::measure(&plan, backend.address)?;
-        println!("{}", grow::report::terminal(&lines));
-        let whole = !options.quick && options.only.is_empty() && options.rate.is_none();
-        return if whole { grow::report::publish(&lines, &options.how()) } else { Ok(()) };
+        let busy = rested(&options)?;
+        let lines = grow::measure(&plan, &backend)?;
+        println!("{}", grow::report::terminal(&lines, busy.as_deref()));
+        return match options.unfit() {
+            None => grow::report::publish(&lines, busy.as_deref(), &options.how()),
+            Some(why) => not_written(&why),
+        };
     }
-    let results = measure_all(rows, backend.address, duration, &options)?;
+    let results = measure_all(rows, &backend, duration, &options)?;
     let goals = goals::check(&results);
     println!("{}", table::terminal(&results, &goals));
-    if !whole {
-        eprintln!("nothing is written: this was not a whole run");
-        return Ok(());
+    match options.unfit() {
+        None => publish::write(&results, &goals, &options.how()),
+        Some(why) => not_written(&why),
     }
-    publish::write(&results, &goals, &options.how())
 }
 
-impl Options {
-    fn how(&self) -> String {
-        let gate = self
-            .gate
-            .as_ref()
-            .map_or_else(String::new, |gate| format!(", the gate is {}", gate.display()));
-        let pages = self
-            .page_cache
-            .as_ref()
-            .map_or_else(String::new, |size| format!(", store.page_cache is {size}"));
-        format!("{} runs of {} s for each figure{gate}{pages}", self.runs, self.seconds)
-    }
+fn not_written(why: &str) -> Result<()> {
+    eprintln!("nothing is written: {why}");
+    Ok(())
+}
 
-    fn wants(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
-    }
+/// What else goes on, after some time to come to rest where the figures will be published.
+fn rested(options: &Options) -> Result<Option<String>> {
+    let patience = if options.unfit().is_none() { machine::PATIENCE } else { Duration::ZERO };
+    let busy = machine::rest(patience)?;
+    busy.iter().for_each(|busy| eprintln!("{busy}"));
+    Ok(busy)
 }
 
 fn measure_all(
-    rows: Vec<Row>,
-    backend: SocketAddr,
+    mut rows: Vec<Row>,
+    backend: &Server,
     duration: Duration,
     options: &Options,
 ) -> Result<Results> {
     let mut left_out: Vec<String> = rows.iter().filter_map(|row| row.subject.missing()).collect();
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
-    let rows = rows.into_iter().filter(|row| row.subject.missing().is_none());
+    rows.retain(|row| row.subject.missing().is_none());
+    let slower =
+        rows.iter().any(|row| row.subject == Subject::Asgi).then(servers::asgi::slower).flatten();
+    slower.iter().for_each(|what| eprintln!("{what}"));
     let mut results = Results {
-        rows: rows.map(Measured::new).collect(),
+        rows: rows.into_iter().map(Measured::new).collect(),
         pace: None,
         memory: None,
         left_out,
-        busy: machine::busy(),
+        slower,
+        builds: options.builds(),
+        busy: rested(options)?,
     };
-    results.busy.iter().for_each(|busy| eprintln!("{busy}"));
-    for run in 1..=options.runs {
-        for measured in results.sound() {
+    let runs = options.runs();
+    for run in 1..=runs {
+        for at in results.turns(run) {
+            let measured = &mut results.rows[at];
             let cost = attempt(measured, |row| measure::cost(row, backend, duration))?;
             if let Some(cost) = cost {
                 let (label, rate, cpu) = (measured.row.label, cost.rate, cost.cpu);
-                eprintln!("{run}/{} {label}: {cpu:.1} us/request, {rate:.0}/s", options.runs);
+                eprintln!("{run}/{runs} {label}: {cpu:.1} us/request, {rate:.0}/s");
                 measured.costs.push(cost);
             }
         }
     }
     if !options.no_latency {
         results.pace = options.rate.or_else(|| results.half_of_the_slowest());
-        for run in 1..=options.runs {
+        for run in 1..=runs {
             let pace = results.pace;
-            for measured in results.sound() {
+            for at in results.turns(run) {
+                let measured = &mut results.rows[at];
                 // At its own pace the Python service would leave the others idle.
                 let own = measured.rate().filter(|_| measured.row.subject == Subject::Asgi);
                 let Some(rate) = own.map(|rate| rate / 2.0).or(pace) else { continue };
                 let wait = attempt(measured, |row| measure::wait(row, backend, rate, duration))?;
                 if let Some(wait) = wait {
-                    eprintln!("{run}/{} {}: {wait}", options.runs, measured.row.label);
+                    eprintln!("{run}/{runs} {}: {wait}", measured.row.label);
                     measured.waits.push(wait);
                 }
             }
         }
     }
     if options.wants(MEMORY) {
-        results.memory = Some(memory::measure(backend)?);
+        results.memory = Some(memory::measure(backend.address)?);
     }
     Ok(results)
 }

@@ -1,21 +1,29 @@
 //! One measurement of one row, on servers that were started for it.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
 use crate::{
     Result,
+    executed::{Promise, astray},
     load::{Keys, Load, Outcome, Request},
+    process::Process,
     rows::{Row, Work},
-    servers::{Server, nginx},
+    servers::{self, Server, nginx},
+    verdict::Quantile,
     witness::Witness,
 };
 
-/// What a row cost under as much load as it bears.
+/// What a row cost while every connection was kept busy: under as much load as it bears,
+/// or as the one thread of the load is able to give.
 #[derive(Clone, Debug)]
 pub(crate) struct Cost {
     pub(crate) rate: f64,
+    /// Which part of the time the load's thread computed. Near one the load was the limit.
+    pub(crate) load_share: f64,
+    /// Microseconds of processor time per request that the load and the backend took.
+    pub(crate) around: f64,
     /// Microseconds of processor time per request: the server with all that it started.
     pub(crate) cpu: f64,
     /// The same for the Redis that it uses.
@@ -29,14 +37,41 @@ pub(crate) struct Wait {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    /// By how much the machine itself was late at p99 meanwhile.
-    pub(crate) machine: f64,
+    /// By how much the load was late at p99.
+    pub(crate) load: f64,
+    /// By how much the machine itself was late meanwhile.
+    pub(crate) machine: Machine,
     pub(crate) errors: Option<(u64, String)>,
+}
+
+/// How late the machine itself was, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+impl Wait {
+    pub(crate) fn at(&self, quantile: Quantile) -> f64 {
+        match quantile {
+            Quantile::P50 => self.p50,
+            Quantile::P99 => self.p99,
+        }
+    }
+}
+
+impl Machine {
+    pub(crate) fn at(self, quantile: Quantile) -> f64 {
+        match quantile {
+            Quantile::P50 => self.p50,
+            Quantile::P99 => self.p99,
+        }
+    }
 }
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p99, machine, .. } = self;
+        let Self { p50, p99, machine: Machine { p99: machine, .. }, .. } = self;
         write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, the machine itself {machine:.2} ms")
     }
 }
@@ -46,36 +81,53 @@ pub(crate) struct Subject<'a> {
     pub(crate) server: &'a Server,
     pub(crate) work: Work,
     /// Who counts how many requests reached it; nobody, where there is no backend.
-    pub(crate) backend: Option<SocketAddr>,
+    pub(crate) backend: Option<&'a Server>,
 }
 
-pub(crate) fn cost(row: &Row, backend: SocketAddr, duration: Duration) -> Result<Cost> {
-    let server = row.subject.start(backend)?;
+/// Processor time up to now.
+struct Cpu {
+    server: Duration,
+    redis: Duration,
+    backend: Duration,
+}
+
+pub(crate) fn cost(row: &Row, backend: &Server, duration: Duration) -> Result<Cost> {
+    let server = row.subject.start(backend.address)?;
     let mut load = warmed(row, &server, duration)?;
     Subject::of(row, &server, backend).cost(&mut load, duration)
 }
 
-pub(crate) fn wait(row: &Row, backend: SocketAddr, rate: f64, duration: Duration) -> Result<Wait> {
-    let server = row.subject.start(backend)?;
+pub(crate) fn wait(row: &Row, backend: &Server, rate: f64, duration: Duration) -> Result<Wait> {
+    let server = row.subject.start(backend.address)?;
     let mut load = warmed(row, &server, duration)?;
+    let mut duration = duration;
+    if let servers::Subject::Gate { store, .. } = row.subject
+        && row.work == Work::First
+    {
+        duration = duration.max(store.patience());
+    }
     Subject::of(row, &server, backend).wait(&mut load, rate, duration)
 }
 
 impl<'a> Subject<'a> {
-    fn of(row: &Row, server: &'a Server, backend: SocketAddr) -> Self {
+    fn of(row: &Row, server: &'a Server, backend: &'a Server) -> Self {
         let backend = row.subject.forwards().then_some(backend);
         Self { server, work: row.work, backend }
     }
 
     pub(crate) fn cost(&self, load: &mut Load, duration: Duration) -> Result<Cost> {
-        let (before, own, redis) = (self.executed()?, self.server.process.cpu()?, self.redis()?);
+        let before = self.executed()?;
+        let begin = self.cpu()?;
         let outcome = load.saturate(duration)?;
-        let (own, redis) = (self.server.process.cpu()? - own, self.redis()? - redis);
+        let end = self.cpu()?;
         let answers = outcome.answers.max(1) as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / answers;
         Ok(Cost {
             rate: outcome.rate(),
-            cpu: own.as_secs_f64() * 1e6 / answers,
-            redis: self.server.redis.is_some().then(|| redis.as_secs_f64() * 1e6 / answers),
+            load_share: outcome.share(),
+            around: each(outcome.cpu + end.backend - begin.backend),
+            cpu: each(end.server - begin.server),
+            redis: self.server.redis.is_some().then(|| each(end.redis - begin.redis)),
             errors: self.errors(&outcome, before)?,
         })
     }
@@ -88,33 +140,37 @@ impl<'a> Subject<'a> {
         let of = |waits: &Histogram<u64>, quantile| waits.value_at_quantile(quantile) as f64 / 1e6;
         let at = |quantile| of(&outcome.latency, quantile);
         let errors = self.errors(&outcome, before)?;
-        let machine = of(&late, 0.99);
-        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), machine, errors })
+        let machine = Machine { p50: of(&late, 0.5), p99: of(&late, 0.99) };
+        let load = of(&outcome.lag, 0.99);
+        Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), load, machine, errors })
     }
 
-    fn redis(&self) -> Result<Duration> {
-        self.server.redis.as_ref().map_or(Ok(Duration::ZERO), |redis| redis.cpu())
+    fn cpu(&self) -> Result<Cpu> {
+        let of = |process: Option<&Process>| process.map_or(Ok(Duration::ZERO), Process::cpu);
+        Ok(Cpu {
+            server: self.server.process.cpu()?,
+            redis: of(self.server.redis.as_deref())?,
+            backend: of(self.backend.map(|backend| &backend.process))?,
+        })
     }
 
     fn executed(&self) -> Result<u64> {
-        self.backend.map_or(Ok(0), nginx::requests)
+        self.backend.map_or(Ok(0), |backend| nginx::requests(backend.address))
     }
 
     /// Wrong answers, and right ones that came from the wrong place: a replay that was
-    /// executed, or a first request that was not.
+    /// executed, or a first request that was not, or was twice.
     fn errors(&self, outcome: &Outcome, before: u64) -> Result<Option<(u64, String)>> {
         if outcome.errors.is_some() || self.backend.is_none() {
             return Ok(outcome.errors.clone());
         }
         // The question itself is a request, too.
         let (executed, answers) = (self.executed()? - before - 1, outcome.answers);
-        Ok(match self.work {
-            Work::Replay if executed > 0 => Some((executed, "replays were executed".to_owned())),
-            Work::Unkeyed | Work::First if executed < answers => {
-                Some((answers - executed, "answers did not come from the backend".to_owned()))
-            }
-            Work::Unkeyed | Work::First | Work::Replay => None,
-        })
+        let promise = match self.work {
+            Work::Unkeyed | Work::First => Promise::Once,
+            Work::Replay => Promise::Never,
+        };
+        Ok(astray(promise, executed, answers, outcome.connections as u64))
     }
 }
 

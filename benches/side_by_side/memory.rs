@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::{
     Result, interrupt,
     load::{Keys, Load, Request},
-    servers::{Store, Subject, Threads},
+    servers::{Build, Store, Subject, Threads},
 };
 
 /// How many idle connections the goal is stated for.
@@ -27,7 +27,12 @@ pub(crate) struct Memory {
 /// Measures a gate on the embedded store, which is its default.
 pub(crate) fn measure(backend: SocketAddr) -> Result<Memory> {
     let connections = allowed();
-    let subject = Subject::Gate { store: Store::Embedded, cache: true, threads: Threads::PerCore };
+    let subject = Subject::Gate {
+        store: Store::Embedded,
+        cache: true,
+        threads: Threads::PerCore,
+        build: Build::Given,
+    };
     let server = subject.start(backend)?;
     settle()?;
     let idle = server.process.resident()?;

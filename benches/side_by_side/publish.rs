@@ -8,10 +8,11 @@ use crate::{Result, goals::Goal, machine, picture, results::Results, table};
 pub(crate) fn write(results: &Results, goals: &[Goal], how: &str) -> Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let machine = machine::describe();
+    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
     let tables = table::markdown(results, goals);
     let page = format!(
         "# Side by side\n\n\
-         Written by `cargo bench --bench side_by_side`: {how}, on {machine}.\n\
+         Written by {how}, on {machine}. The commit of the benchmark: {commit}.\n\
          How it is measured, and how to read it: [benchmarks.md](benchmarks.md).\n\n\
          ![CPU per request](side-by-side.svg)\n\n{tables}"
     );

@@ -5,11 +5,11 @@ use crate::{
     memory::Memory,
     rows::{self, Row},
     servers::Subject,
+    verdict::{Late, Quantile},
 };
 
-/// From here on a latency is not the server's alone: what the smallest of the goals for
-/// latencies allows.
-const LATE: f64 = 0.25;
+/// From here on a load whose one thread computes for this part of the time is the limit.
+pub(crate) const BOUND: f64 = 0.9;
 
 /// A row and its runs.
 pub(crate) struct Measured {
@@ -27,6 +27,16 @@ impl Measured {
 
     pub(crate) fn rate(&self) -> Option<f64> {
         median(self.costs.iter().map(|cost| cost.rate))
+    }
+
+    /// Whether the load was the limit, so that the server bears more than its rate.
+    pub(crate) fn is_bound_by_load(&self) -> bool {
+        median(self.costs.iter().map(|cost| cost.load_share)).is_some_and(|share| share > BOUND)
+    }
+
+    /// Microseconds of processor time per request that load and backend took.
+    pub(crate) fn around(&self) -> Option<f64> {
+        median(self.costs.iter().map(|cost| cost.around))
     }
 
     /// Microseconds of processor time per request.
@@ -55,21 +65,28 @@ impl Measured {
         median(self.costs.iter().filter_map(|cost| cost.redis))
     }
 
-    pub(crate) fn p50(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.p50))
-    }
-
-    pub(crate) fn p99(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.p99))
+    /// What clients waited, in milliseconds.
+    pub(crate) fn wait(&self, at: Quantile) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.at(at)))
     }
 
     pub(crate) fn p999(&self) -> Option<f64> {
         median(self.waits.iter().map(|wait| wait.p999))
     }
 
-    /// What the machine itself was late by at p99 while latencies were taken.
-    pub(crate) fn machine(&self) -> Option<f64> {
-        median(self.waits.iter().map(|wait| wait.machine))
+    /// What the load was late by at p99, in milliseconds.
+    pub(crate) fn load(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.load))
+    }
+
+    /// What the machine itself was late by while latencies were taken.
+    pub(crate) fn machine(&self, at: Quantile) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.machine.at(at)))
+    }
+
+    /// The same for the one of two rows in which it was later.
+    pub(crate) fn late_in_either(one: &Self, other: &Self, at: Quantile) -> Option<Late> {
+        Some(Late { at, ms: one.machine(at)?.max(other.machine(at)?) })
     }
 
     /// What went wrong in any run, in words.
@@ -94,6 +111,10 @@ pub(crate) struct Results {
     pub(crate) memory: Option<Memory>,
     /// What could not be measured, and how to change that.
     pub(crate) left_out: Vec<String>,
+    /// What is not there that would make one of the others faster.
+    pub(crate) slower: Option<String>,
+    /// Who has built what is compared.
+    pub(crate) builds: Vec<String>,
     /// What else went on.
     pub(crate) busy: Option<String>,
 }
@@ -103,9 +124,20 @@ impl Results {
         self.rows.iter().find(|measured| measured.row.id == id)
     }
 
-    /// The rows that can be measured.
-    pub(crate) fn sound(&mut self) -> impl Iterator<Item = &mut Measured> {
-        self.rows.iter_mut().filter(|measured| measured.trouble.is_none())
+    /// Which rows have their turn in a run, and when. Every second run goes the other way, so
+    /// that of two neighbours each is first as often as the other.
+    pub(crate) fn turns(&self, run: usize) -> Vec<usize> {
+        let place = |at: &usize| {
+            let id = self.rows[*at].row.id;
+            rows::TURNS.iter().position(|turn| *turn == id).unwrap_or(rows::TURNS.len())
+        };
+        let mut turns: Vec<usize> = (0..self.rows.len()).collect();
+        turns.retain(|at| self.rows[*at].trouble.is_none());
+        turns.sort_by_key(place);
+        if run.is_multiple_of(2) {
+            turns.reverse();
+        }
+        turns
     }
 
     /// A load under which nobody is near his end. The Python service is left out: what it
@@ -113,13 +145,6 @@ impl Results {
     pub(crate) fn half_of_the_slowest(&self) -> Option<f64> {
         let compared = self.rows.iter().filter(|measured| measured.row.subject != Subject::Asgi);
         compared.filter_map(Measured::rate).min_by(f64::total_cmp).map(|rate| rate / 2.0)
-    }
-
-    /// Rows while whose latencies were taken the machine itself was late, by so many
-    /// milliseconds at p99.
-    pub(crate) fn disturbed(&self) -> impl Iterator<Item = (&Row, f64)> {
-        let late = self.rows.iter().filter_map(|one| Some((&one.row, one.machine()?)));
-        late.filter(|(_, late)| *late >= LATE)
     }
 
     /// Processor time in units of what nginx takes to pass a request through.
@@ -130,7 +155,7 @@ impl Results {
 }
 
 /// One figure in units of another: the median of what each run says. A machine's speed
-/// changes from minute to minute, and the two lie close together in a run.
+/// changes from minute to minute; rows that goals compare lie seconds apart in a run.
 pub(crate) fn over<T>(
     ones: &[T],
     figure: impl Fn(&T) -> Option<f64>,

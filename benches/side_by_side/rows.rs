@@ -2,7 +2,7 @@
 
 use crate::{
     load::Keys,
-    servers::{OpenFiles, Store, Subject, Threads},
+    servers::{Build, OpenFiles, Store, Subject, Threads},
 };
 
 /// Connections of the load, as many as wrk is often given.
@@ -54,16 +54,64 @@ pub(crate) const CACHE_OPEN: &str = "nginx-cache-open";
 pub(crate) const UNKEYED: &str = "gate-unkeyed";
 pub(crate) const UNKEYED_THREADS: &str = "gate-unkeyed-threads";
 pub(crate) const CACHED: &str = "gate-cached";
+pub(crate) const REPLAY_REDIS: &str = "gate-replay-redis";
 pub(crate) const FIRST_REDIS: &str = "gate-first-redis";
 pub(crate) const FIRST_EMBEDDED_64: &str = "gate-first-embedded-64";
+pub(crate) const PLAIN_UNKEYED: &str = "plain-unkeyed";
+pub(crate) const PLAIN_CACHED: &str = "plain-cached";
+pub(crate) const PLAIN_FIRST_REDIS: &str = "plain-first-redis";
 pub(crate) const RIVAL_FIRST: &str = "idempotent-proxy-first-redis";
 pub(crate) const RIVAL_REPLAY: &str = "idempotent-proxy-replay-redis";
 
-/// All rows. What the gate's goals compare it with is measured just before it.
-pub(crate) fn all(cores: usize) -> Vec<Row> {
+/// The same work as a row's, done by the gate as cargo builds it.
+pub(crate) fn plain(id: &str) -> Option<&'static str> {
+    let pairs =
+        [(UNKEYED, PLAIN_UNKEYED), (CACHED, PLAIN_CACHED), (FIRST_REDIS, PLAIN_FIRST_REDIS)];
+    pairs.into_iter().find(|(given, _)| *given == id).map(|(_, plain)| plain)
+}
+
+/// What is measured first in a run, in this order: rows that are compared with each other
+/// are neighbours, or three apart where one is compared with several. The others follow as
+/// they stand in the table.
+pub(crate) const TURNS: [&str; 14] = [
+    RIVAL_FIRST,
+    PLAIN_FIRST_REDIS,
+    FIRST_REDIS,
+    PASS,
+    UNKEYED,
+    PLAIN_UNKEYED,
+    PASS_WORKERS,
+    UNKEYED_THREADS,
+    CACHE,
+    CACHED,
+    PLAIN_CACHED,
+    CACHE_OPEN,
+    RIVAL_REPLAY,
+    REPLAY_REDIS,
+];
+
+/// What a row is called, also where it is not measured.
+pub(crate) fn label(id: &str) -> &str {
+    // These are all that there can be.
+    let all = all(2, Builds::GivenAndPlain);
+    all.iter().find(|row| row.id == id).map_or(id, |row| row.label)
+}
+
+/// Which builds of the gate there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builds {
+    /// One, whichever it is.
+    Given,
+    /// The one that `--gate` names, and that of cargo.
+    GivenAndPlain,
+}
+
+/// All rows, as they stand in the table.
+pub(crate) fn all(cores: usize, builds: Builds) -> Vec<Row> {
     use Work::{First, Replay, Unkeyed};
-    let gate = |store, cache| Subject::Gate { store, cache, threads: Threads::PerCore };
-    let single = |store| Subject::Gate { store, cache: true, threads: Threads::One };
+    let (threads, build) = (Threads::PerCore, Build::Given);
+    let gate = |store, cache| Subject::Gate { store, cache, threads, build };
+    let single = |store| Subject::Gate { store, cache: true, threads: Threads::One, build };
     let cache = Subject::NginxCache;
     let rival = |redis| Subject::IdempotentProxy { redis };
     let row = |id, label, subject, work| Row { id, label, subject, work, connections: CONNECTIONS };
@@ -75,7 +123,7 @@ pub(crate) fn all(cores: usize) -> Vec<Row> {
         row(CACHE_OPEN, "nginx, from its cache of open files", cache(OpenFiles::Kept), Replay),
         row(UNKEYED, "oncegate, no key, 1 thread", single(Store::Memory), Unkeyed),
         row(CACHED, "oncegate, replay from its cache, 1 thread", single(Store::Redis), Replay),
-        row("gate-replay-redis", "oncegate, replay from Redis", gate(Store::Redis, false), Replay),
+        row(REPLAY_REDIS, "oncegate, replay from Redis", gate(Store::Redis, false), Replay),
         row("gate-first-memory", "oncegate, first, memory", gate(Store::Memory, true), First),
         row(FIRST_REDIS, "oncegate, first, Redis", gate(Store::Redis, true), First),
         row("gate-first-embedded", "oncegate, first, embedded", gate(Store::Embedded, true), First),
@@ -130,6 +178,33 @@ pub(crate) fn all(cores: usize) -> Vec<Row> {
             ),
         ];
         let after = rows.iter().position(|row| row.id == CACHED).map_or(0, |at| at + 1);
+        rows.splice(after..after, more);
+    }
+    if builds == Builds::GivenAndPlain {
+        let plain =
+            |store, threads| Subject::Gate { store, cache: true, threads, build: Build::Plain };
+        let more = [
+            row(
+                PLAIN_UNKEYED,
+                "oncegate as cargo builds it, no key, 1 thread",
+                plain(Store::Memory, Threads::One),
+                Unkeyed,
+            ),
+            row(
+                PLAIN_CACHED,
+                "oncegate as cargo builds it, replay from its cache, 1 thread",
+                plain(Store::Redis, Threads::One),
+                Replay,
+            ),
+            row(
+                PLAIN_FIRST_REDIS,
+                "oncegate as cargo builds it, first, Redis",
+                plain(Store::Redis, Threads::PerCore),
+                First,
+            ),
+        ];
+        let after = rows.iter().position(|row| row.id == FIRST_EMBEDDED_64);
+        let after = after.map_or(rows.len(), |at| at + 1);
         rows.splice(after..after, more);
     }
     rows

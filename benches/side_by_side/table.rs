@@ -4,10 +4,12 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, pr
 
 use crate::{
     goals::Goal,
-    results::{Measured, Results},
+    results::{BOUND, Measured, Results},
+    rival,
+    verdict::Quantile,
 };
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 10] = [
     "server and work",
     "connections",
     "requests/s",
@@ -16,6 +18,8 @@ const COLUMNS: [&str; 8] = [
     "x nginx",
     "Redis us/request",
     "p50 / p99 / p99.9 ms",
+    "load late, p99 ms",
+    "machine late, p99 ms",
 ];
 
 /// Both tables and the remarks, for a terminal.
@@ -38,17 +42,19 @@ pub(crate) fn markdown(results: &Results, reached: &[Goal]) -> String {
 
 /// What a reader of the tables should know.
 fn remarks(results: &Results) -> Vec<String> {
-    let mut remarks: Vec<String> = results.busy.iter().cloned().collect();
+    let mut remarks = rival::remarks(results);
+    remarks.extend(results.busy.iter().cloned());
+    remarks.extend(results.builds.iter().cloned());
+    if results.rows.iter().any(Measured::is_bound_by_load) {
+        remarks.push(format!(
+            "> the load was the limit: its one thread computed for more than {:.0} % of the time, so \
+             that the server bears more",
+            BOUND * 100.0
+        ));
+    }
     if let Some(pace) = results.pace {
         remarks.push(format!(
             "Latencies at {pace:.0} requests/s, counted from when a request was due."
-        ));
-    }
-    for (row, late) in results.disturbed() {
-        remarks.push(format!(
-            "{}: the machine itself was late by {late:.2} ms at p99, so that these latencies are \
-             not the server's alone",
-            row.label
         ));
     }
     for measured in &results.rows {
@@ -59,29 +65,37 @@ fn remarks(results: &Results) -> Vec<String> {
     if let Some(memory) = &results.memory {
         remarks.extend(crate::memory::shortfall(memory));
     }
+    remarks.extend(results.slower.iter().cloned());
     remarks.extend(results.left_out.iter().map(|what| format!("left out: {what}")));
     remarks
 }
 
 /// The cells of a row.
-fn cells(results: &Results, measured: &Measured) -> [String; 8] {
+fn cells(results: &Results, measured: &Measured) -> [String; 10] {
     let number = |value: Option<f64>, digits: usize| match value {
         Some(value) => format!("{value:.digits$}"),
         None => String::new(),
     };
-    let waits = match (measured.p50(), measured.p99(), measured.p999()) {
+    let waits = match (measured.wait(Quantile::P50), measured.wait(Quantile::P99), measured.p999())
+    {
         (Some(p50), Some(p99), Some(p999)) => format!("{p50:.2} / {p99:.2} / {p999:.2}"),
         _ => String::new(),
     };
     [
         format!("{}{}", measured.row.label, if measured.errors().is_some() { " (!)" } else { "" }),
         measured.row.connections.to_string(),
-        number(measured.rate(), 0),
+        format!(
+            "{}{}",
+            if measured.is_bound_by_load() { "> " } else { "" },
+            number(measured.rate(), 0)
+        ),
         number(measured.cpu(), 1),
         measured.spread().map_or_else(String::new, |part| format!("{:.0} %", part * 100.0)),
         number(results.ratio(measured), 2),
         number(measured.redis(), 1),
         waits,
+        number(measured.load(), 2),
+        number(measured.machine(Quantile::P99), 2),
     ]
 }
 
@@ -103,9 +117,15 @@ fn costs(preset: TableStyle, results: &Results) -> Table {
 }
 
 fn goals(preset: TableStyle, goals: &[Goal]) -> Table {
+    let two_builds = goals.iter().any(|goal| goal.plain.is_some());
     let rows = goals.iter().map(|goal| {
-        let word = if goal.reached { "reached" } else { "MISSED" };
-        vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone(), word.to_owned()]
+        let mut cells = vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone()];
+        cells.extend(two_builds.then(|| goal.plain.clone().unwrap_or_default()));
+        cells.push(goal.verdict.to_string());
+        cells
     });
-    table(preset, &["goal", "limit", "seen", ""], rows.collect())
+    let mut header = vec!["goal", "limit", "seen"];
+    header.extend(two_builds.then_some("as cargo builds it"));
+    header.push("");
+    table(preset, &header, rows.collect())
 }

@@ -22,7 +22,7 @@ use crate::{
     process::{Process, folder},
     rows::Work,
     servers::{
-        Server, Store, Threads,
+        Build, Server, Store, Threads,
         gate::{self, Settings},
         redis,
     },
@@ -73,7 +73,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) rate: Option<f64>,
 }
 
-pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>> {
+pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
     let &Plan { stores, sizes, duration, runs, rate: given, .. } = plan;
     let mut filled = Vec::new();
     for &store in stores {
@@ -91,7 +91,7 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>>
                 *filled = Filled::new(filled.store, filled.records)?;
             }
             for line in &mut lines[2 * index..2 * index + 2] {
-                let (server, mut load) = filled.warmed(plan, backend, line.work)?;
+                let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
                 let cost = subject.cost(&mut load, duration)?;
                 eprintln!(
@@ -105,12 +105,19 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: SocketAddr) -> Result<Vec<Line>>
     // One rate for all sizes of a store and a kind of work.
     for run in 1..=runs {
         for (index, filled) in filled.iter_mut().enumerate() {
+            if filled.records < SMALL {
+                *filled = Filled::new(filled.store, filled.records)?;
+            }
             for at in 2 * index..2 * index + 2 {
                 let slowest = report::slowest(&lines, lines[at].store, lines[at].work);
                 let rate = given.unwrap_or(slowest / 2.0);
                 let line = &mut lines[at];
-                let (server, mut load) = filled.warmed(plan, backend, line.work)?;
+                let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
                 let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let duration = match line.work {
+                    Work::First => duration.max(line.store.patience()),
+                    Work::Replay | Work::Unkeyed => duration,
+                };
                 let wait = subject.wait(&mut load, rate, duration)?;
                 eprintln!(
                     "{run}/{runs} {:?}, {} records, {:?}, {rate:.0}/s: {wait}",
@@ -173,7 +180,8 @@ impl Filled {
 
     /// A gate on these records, without a cache of responses: what is measured is the store.
     fn gate(&self, backend: SocketAddr, page_cache: Option<&str>) -> Result<Server> {
-        let settings = Settings { cache: false, threads: Threads::PerCore, page_cache };
+        let settings =
+            Settings { build: Build::Given, cache: false, threads: Threads::PerCore, page_cache };
         gate::start_on(backend, &self.url, self.redis.clone(), folder()?, settings)
     }
 

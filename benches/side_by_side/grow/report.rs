@@ -12,12 +12,13 @@ use crate::{
     rows::Work,
     servers::Store,
     table::table,
+    verdict::{Late, Quantile, Verdict},
 };
 
 /// How much more a request may cost with the most records than with the fewest.
 const GOAL: f64 = 1.3;
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "store and work",
     "records",
     "CPU us/request",
@@ -26,7 +27,8 @@ const COLUMNS: [&str; 9] = [
     "p50 ms",
     "p99 ms",
     "x fewest ",
-    "machine's p99 ms",
+    "load late, p99 ms",
+    "machine late, p99 ms",
 ];
 
 /// What the slowest size of a store bears of a kind of work.
@@ -49,6 +51,43 @@ impl Line {
         over(&self.waits, p99, &other.waits, p99)
     }
 
+    /// By how much the machine itself was late at p99.
+    fn late(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.machine.p99))
+    }
+
+    fn p99(&self) -> Option<f64> {
+        median(self.waits.iter().map(|wait| wait.p99))
+    }
+
+    fn name(&self) -> String {
+        format!("{:?}, {:?}, {} records", self.store, self.work, self.records)
+    }
+
+    fn cpu_verdict(&self, fewest: &Self) -> Verdict {
+        match self.cpu_over(fewest) {
+            Some(ratio) => self.unsound(fewest).unwrap_or_else(|| Verdict::of(ratio <= GOAL)),
+            None => Verdict::Unmeasured("processor time".to_owned()),
+        }
+    }
+
+    fn p99_verdict(&self, fewest: &Self) -> Verdict {
+        let late = self.late().zip(fewest.late()).map(|(one, other)| one.max(other));
+        match (self.p99_over(fewest), fewest.p99(), late) {
+            (Some(ratio), Some(p99), Some(ms)) => self.unsound(fewest).unwrap_or_else(|| {
+                let late = Late { at: Quantile::P99, ms };
+                Verdict::of_latency(ratio <= GOAL, (GOAL - 1.0) * p99, late)
+            }),
+            _ => Verdict::Unmeasured("latencies".to_owned()),
+        }
+    }
+
+    /// The verdict where one of the two has errors.
+    fn unsound(&self, fewest: &Self) -> Option<Verdict> {
+        let line = [self, fewest].into_iter().find(|line| line.errors().is_some())?;
+        Some(Verdict::Errors(line.name()))
+    }
+
     fn errors(&self) -> Option<&(u64, String)> {
         let costs = self.costs.iter().filter_map(|cost| cost.errors.as_ref());
         costs.chain(self.waits.iter().filter_map(|wait| wait.errors.as_ref())).next()
@@ -56,18 +95,20 @@ impl Line {
 }
 
 /// The table and the verdicts, for a terminal.
-pub(crate) fn terminal(lines: &[Line]) -> String {
-    format!("{}\n{}", draw(presets::UTF8_FULL_CONDENSED, lines), verdicts(lines).join("\n"))
+pub(crate) fn terminal(lines: &[Line], busy: Option<&str>) -> String {
+    let remarks = remarks(lines, busy).join("\n");
+    format!("{}\n{remarks}", draw(presets::UTF8_FULL_CONDENSED, lines))
 }
 
 /// Writes `docs/cost-as-keys-grow.md`.
-pub(crate) fn publish(lines: &[Line], how: &str) -> Result<()> {
+pub(crate) fn publish(lines: &[Line], busy: Option<&str>, how: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
-    let verdicts: String = verdicts(lines).iter().map(|line| format!("- {line}\n")).collect();
+    let remarks: String = remarks(lines, busy).iter().map(|line| format!("- {line}\n")).collect();
+    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
     let page = format!(
         "# What a request costs as keys grow\n\n\
-         Written by `cargo bench --bench side_by_side -- --grow`: {how}, on {}.\n\
-         How it is measured: [benchmarks.md](benchmarks.md).\n\n{}\n\n{verdicts}",
+         Written by {how}, on {}. The commit of the benchmark: {commit}.\n\
+         How it is measured: [benchmarks.md](benchmarks.md).\n\n{}\n\n{remarks}",
         machine::describe(),
         draw(presets::ASCII_MARKDOWN, lines),
     );
@@ -95,19 +136,27 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
             number(median(line.costs.iter().filter_map(|cost| cost.redis)), 1),
             number(line.cpu_over(fewest), 2),
             number(median(line.waits.iter().map(|wait| wait.p50)), 2),
-            number(median(line.waits.iter().map(|wait| wait.p99)), 2),
+            number(line.p99(), 2),
             number(line.p99_over(fewest), 2),
-            number(median(line.waits.iter().map(|wait| wait.machine)), 2),
+            number(median(line.waits.iter().map(|wait| wait.load)), 2),
+            number(line.late(), 2),
         ]
     });
     table(style, &COLUMNS, rows.collect())
+}
+
+/// What a reader of the table should know, the verdicts among it.
+fn remarks(lines: &[Line], busy: Option<&str>) -> Vec<String> {
+    let mut remarks: Vec<String> = busy.map(str::to_owned).into_iter().collect();
+    remarks.extend(verdicts(lines));
+    remarks
 }
 
 /// A sentence for each line that is not the first of its kind.
 fn verdicts(lines: &[Line]) -> Vec<String> {
     let mut verdicts = Vec::new();
     for line in lines {
-        let name = format!("{:?}, {:?}, {} records", line.store, line.work, line.records);
+        let name = line.name();
         if let Some((count, why)) = line.errors() {
             verdicts.push(format!("(!) {name}: {count} errors, the first: {why}"));
         }
@@ -115,12 +164,13 @@ fn verdicts(lines: &[Line]) -> Vec<String> {
         if fewest.records == line.records {
             continue;
         }
-        let ratios = [("CPU", line.cpu_over(fewest)), ("p99", line.p99_over(fewest))];
-        for (what, ratio) in ratios {
-            let Some(ratio) = ratio else { continue };
-            let word = if ratio <= GOAL { "reached" } else { "MISSED" };
+        let (cpu, p99) = (line.cpu_over(fewest), line.p99_over(fewest));
+        for (what, ratio, verdict) in
+            [("CPU", cpu, line.cpu_verdict(fewest)), ("p99", p99, line.p99_verdict(fewest))]
+        {
+            let seen = ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{ratio:.2} x"));
             verdicts.push(format!(
-                "{name}: {what} is {ratio:.2} x that with {}, at most {GOAL}: {word}",
+                "{name}: {what} is {seen} that with {}, at most {GOAL}: {verdict}",
                 fewest.records
             ));
         }

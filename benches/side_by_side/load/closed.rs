@@ -38,7 +38,7 @@ impl Load {
             }
             now = Instant::now();
         }
-        let outcome = self.outcome(start.elapsed(), new_histogram()?);
+        let outcome = self.outcome(start.elapsed(), new_histogram()?, new_histogram()?);
         // What is still on its way belongs to no measurement.
         self.reconnect_busy()?;
         Ok(outcome)

@@ -17,6 +17,7 @@ use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
     fd::OwnedFd,
+    time::{ClockId, clock_gettime},
 };
 
 mod closed;
@@ -38,8 +39,15 @@ pub(crate) struct Outcome {
     pub(crate) answers: u64,
     /// The first of the errors, and how many there were.
     pub(crate) errors: Option<(u64, String)>,
+    /// How many connections there were.
+    pub(crate) connections: usize,
     /// From the first request to the end.
     pub(crate) elapsed: Duration,
+    /// Processor time that the load itself took.
+    pub(crate) cpu: Duration,
+    /// How much later a request was sent than it was due, or than there was a connection for
+    /// it, in nanoseconds: the load's own lateness.
+    pub(crate) lag: Histogram<u64>,
     /// From the moment when a request was due to its answer, in nanoseconds. Only an open
     /// loop has due times.
     pub(crate) latency: Histogram<u64>,
@@ -48,6 +56,11 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn rate(&self) -> f64 {
         self.answers as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Which part of the time the load's thread computed.
+    pub(crate) fn share(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
     /// For a load that only prepares a measurement.
@@ -72,6 +85,8 @@ pub(crate) struct Load {
     answers: u64,
     failures: u64,
     first_failure: Option<String>,
+    /// What this thread had computed when the load began.
+    cpu: Duration,
 }
 
 impl Load {
@@ -85,6 +100,7 @@ impl Load {
             answers: 0,
             failures: 0,
             first_failure: None,
+            cpu: Duration::ZERO,
         };
         for index in 0..count {
             let connection = load.open(index)?;
@@ -95,12 +111,20 @@ impl Load {
 
     fn begin(&mut self) -> Instant {
         (self.answers, self.failures, self.first_failure) = (0, 0, None);
+        self.cpu = thread_cpu();
         Instant::now()
     }
 
-    fn outcome(&mut self, elapsed: Duration, latency: Histogram<u64>) -> Outcome {
+    fn outcome(
+        &mut self,
+        elapsed: Duration,
+        lag: Histogram<u64>,
+        latency: Histogram<u64>,
+    ) -> Outcome {
+        let cpu = thread_cpu() - self.cpu;
         let errors = self.first_failure.take().map(|first| (self.failures, first));
-        Outcome { answers: self.answers, errors, elapsed, latency }
+        let connections = self.connections.len();
+        Outcome { answers: self.answers, errors, connections, elapsed, cpu, lag, latency }
     }
 
     /// Fills `ready`.
@@ -164,6 +188,12 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// The time that this thread has computed.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Three digits from a microsecond to a minute.

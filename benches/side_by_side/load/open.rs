@@ -1,6 +1,9 @@
 //! The open loop: requests are due at a fixed rate, whether the server keeps up or not, and
 //! a latency begins when its request was due, not when it could be sent. A server that
 //! stalls is charged for everything that came due meanwhile (no coordinated omission).
+//!
+//! So is the server for what the load itself comes too late with, which is therefore told
+//! beside: how long after it was due a request was sent that had a free connection.
 
 use std::{
     collections::VecDeque,
@@ -16,11 +19,12 @@ impl Load {
     pub(crate) fn pace(&mut self, rate: f64, duration: Duration) -> Result<Outcome> {
         // The kernel may put a wake-up off by this much; its default is 50 us.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000))?;
-        let mut latency = new_histogram()?;
+        let (mut lag, mut latency) = (new_histogram()?, new_histogram()?);
         let total = (rate * duration.as_secs_f64()) as u64;
         let start = self.begin();
         let due = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
         let mut due_of = vec![start; self.connections.len()];
+        let mut free_since = due_of.clone();
         let mut free: VecDeque<_> = (0..self.connections.len()).collect();
         let (mut sent, give_up) = (0, due(total) + PATIENCE);
         while sent < total || free.len() < self.connections.len() {
@@ -33,6 +37,8 @@ impl Load {
             while sent < total && due(sent) <= now {
                 let Some(index) = free.pop_front() else { break };
                 due_of[index] = due(sent);
+                let possible = due(sent).max(free_since[index]);
+                lag.saturating_record(possible.elapsed().as_nanos() as u64);
                 self.send(index);
                 sent += 1;
             }
@@ -44,11 +50,12 @@ impl Load {
                 let index = event.data.u64() as usize;
                 if self.receive(index) {
                     latency.saturating_record((now - due_of[index]).as_nanos() as u64);
+                    free_since[index] = now;
                     free.push_back(index);
                 }
             }
         }
-        let outcome = self.outcome(start.elapsed(), latency);
+        let outcome = self.outcome(start.elapsed(), lag, latency);
         self.reconnect_busy()?;
         Ok(outcome)
     }

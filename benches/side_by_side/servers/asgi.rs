@@ -1,7 +1,10 @@
 //! snok/asgi-idempotency-header: middleware of a Python service, so there is no proxy and
 //! no backend; the service answers by itself.
+//!
+//! The manual of uvicorn recommends `uvicorn[standard]`: with uvloop and httptools there, it
+//! uses them by itself. So does the client of Redis with hiredis.
 
-use std::process::Command;
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use super::{Server, redis};
 use crate::{
@@ -11,10 +14,38 @@ use crate::{
 };
 
 /// The interpreter; one with the packages can be named.
-const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
+pub(crate) const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
 
-fn python() -> Option<std::path::PathBuf> {
-    std::env::var_os(VARIABLE).map(Into::into).or_else(|| find("python3"))
+fn python() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).map(named).or_else(|| find("python3"))
+}
+
+/// A server starts in a folder of its own, so that a path has to say where it begins. Links
+/// are left as they are: the interpreter of an environment is one, and finds its packages by
+/// where the link is.
+fn named(python: OsString) -> PathBuf {
+    let python = PathBuf::from(python);
+    if python.components().count() == 1 {
+        // The name of a program on the path.
+        return python;
+    }
+    // It fails for an empty path, which has no component.
+    std::path::absolute(&python).unwrap_or(python)
+}
+
+/// What is not there of what makes the service faster.
+pub(crate) fn slower() -> Option<String> {
+    let list = "import importlib.util as util\n\
+                parts = ['uvloop', 'httptools', 'hiredis']\n\
+                print(', '.join(part for part in parts if util.find_spec(part) is None), end='')";
+    let output = Command::new(python()?).args(["-c", list]).output().ok()?;
+    let parts = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success() && !parts.is_empty()).then(|| {
+        format!(
+            "asgi-idempotency-header ran without {parts}: pip install 'uvicorn[standard]' \
+             'redis[hiredis]'"
+        )
+    })
 }
 
 pub(super) fn missing() -> Option<String> {
@@ -25,7 +56,7 @@ pub(super) fn missing() -> Option<String> {
     found.is_none_or(|output| !output.status.success()).then(|| {
         format!(
             "asgi-idempotency-header: python3 -m venv ENV && ENV/bin/pip install \
-             asgi-idempotency-header fastapi uvicorn redis, then set {VARIABLE}=ENV/bin/python"
+             asgi-idempotency-header fastapi 'uvicorn[standard]' 'redis[hiredis]', then set {VARIABLE}=ENV/bin/python"
         )
     })
 }

@@ -1,4 +1,6 @@
-//! The gate, as `cargo bench` has built it, with its default settings.
+//! The gate, as `cargo bench` has built it or as `--gate` names it, with its default settings
+//! but for `server.max_connections`, which is 20,000: the idle connections whose memory is
+//! measured are more than the default lets in.
 
 use std::{
     net::SocketAddr,
@@ -6,6 +8,7 @@ use std::{
     process::Command,
     rc::Rc,
     sync::OnceLock,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -24,6 +27,29 @@ pub(crate) enum Store {
     Redis,
 }
 
+impl Store {
+    /// How long the latencies of first requests are taken at the least.
+    ///
+    /// The embedded store moves what it has written to its tables when that is 16,384 keys or
+    /// 16 MiB, or after four seconds, or in a pause of 50 ms. At some thousands of requests a
+    /// second, two moves lie in ten seconds, and none in the first of them.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::Embedded => Duration::from_secs(10),
+            Self::Memory | Self::Redis => Duration::ZERO,
+        }
+    }
+}
+
+/// Which build of the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// The one that `--gate` names, or else what cargo has built.
+    Given,
+    /// What cargo has built, also beside another one.
+    Plain,
+}
+
 /// How many threads serve connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threads {
@@ -35,6 +61,7 @@ pub(crate) enum Threads {
 
 /// What is not as it is by default.
 pub(crate) struct Settings<'a> {
+    pub(crate) build: Build,
     /// Whether responses are kept at hand.
     pub(crate) cache: bool,
     pub(crate) threads: Threads,
@@ -42,7 +69,38 @@ pub(crate) struct Settings<'a> {
 }
 
 /// Another program than the one just built, to compare two versions.
-pub(crate) static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+static GIVEN: OnceLock<PathBuf> = OnceLock::new();
+const PLAIN: &str = env!("CARGO_BIN_EXE_oncegate");
+
+/// Makes a program the gate that is measured, in place of what cargo has built.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn name(program: &Path) -> Result<()> {
+    // A server starts in a folder of its own.
+    let found = program
+        .canonicalize()
+        .map_err(|error| format!("--gate: cannot find {}: {error}", program.display()))?;
+    if found != Path::new(PLAIN) {
+        // The first of its callers sets it; there is one.
+        GIVEN.get_or_init(|| found);
+    }
+    Ok(())
+}
+
+/// Whether the gate that is measured is another one than cargo has built.
+pub(crate) fn is_named() -> bool {
+    GIVEN.get().is_some()
+}
+
+impl Build {
+    fn program(self) -> &'static Path {
+        match self {
+            Self::Given => GIVEN.get().map_or(Path::new(PLAIN), PathBuf::as_path),
+            Self::Plain => Path::new(PLAIN),
+        }
+    }
+}
 
 /// Starts a gate with records of its own.
 pub(super) fn start(
@@ -50,6 +108,7 @@ pub(super) fn start(
     store: Store,
     cache: bool,
     threads: Threads,
+    build: Build,
 ) -> Result<Server> {
     let folder = process::folder()?;
     let (url, redis) = match store {
@@ -60,7 +119,7 @@ pub(super) fn start(
             (format!("redis://{at}"), Some(process))
         }
     };
-    let settings = Settings { cache, threads, page_cache: None };
+    let settings = Settings { build, cache, threads, page_cache: None };
     start_on(backend, &url, redis, folder, settings)
 }
 
@@ -81,8 +140,7 @@ pub(crate) fn start_on(
     settings: Settings<'_>,
 ) -> Result<Server> {
     let address = free_address()?;
-    let program = PROGRAM.get_or_init(|| env!("CARGO_BIN_EXE_oncegate").into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(settings.build.program());
     // Settings of whoever calls would change what is measured.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ONCEGATE_") {

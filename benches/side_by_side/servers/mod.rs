@@ -9,7 +9,7 @@ use crate::{
     process::{Process, find},
 };
 
-mod asgi;
+pub(crate) mod asgi;
 pub(crate) mod gate;
 mod haproxy;
 mod idempotent_proxy;
@@ -18,7 +18,8 @@ pub(crate) mod redis;
 mod varnish;
 
 pub(crate) use self::{
-    gate::{Store, Threads},
+    asgi::VARIABLE as PYTHON,
+    gate::{Build, Store, Threads},
     nginx::OpenFiles,
 };
 
@@ -49,6 +50,7 @@ pub(crate) enum Subject {
         store: Store,
         cache: bool,
         threads: Threads,
+        build: Build,
     },
     IdempotentProxy {
         redis: bool,
@@ -66,7 +68,9 @@ impl Subject {
             Self::Haproxy => haproxy::start(backend),
             Self::Varnish => varnish::start(backend, varnish::PASS),
             Self::VarnishCache => varnish::start(backend, varnish::CACHE),
-            Self::Gate { store, cache, threads } => gate::start(backend, store, cache, threads),
+            Self::Gate { store, cache, threads, build } => {
+                gate::start(backend, store, cache, threads, build)
+            }
             Self::IdempotentProxy { redis } => idempotent_proxy::start(backend, redis),
             Self::Asgi => asgi::start(),
         }
