@@ -163,6 +163,12 @@ impl Store for RedisStore {
                 let marker = bulk(reply.pop(), "claim")?;
                 if self.link.guard().is_surprised_by(marker.as_deref()) {
                     Box::pin(self.link.look("claim")).await?;
+                    if self.link.guard().is_surprised_by(marker.as_deref()) {
+                        // It is not what that look has seen, either: one that is older has ended
+                        // after it, or it was changed once more.
+                        self.link.guard().admit()?;
+                        continue;
+                    }
                 }
             }
             // A new connection may have found out what the last one did not know.

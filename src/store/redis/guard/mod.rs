@@ -147,18 +147,16 @@ impl Guard {
             Taken::Settled(marker, lies) => (unfit, Some(marker), Some(lies)),
             Taken::Refused(marker, why) => (unfit.or(Some(why)), Some(marker), None),
         };
-        if standing.replicas != replicas.0 {
-            // They fell behind during the look, and what it found is older.
-            standing.looked = Some(Instant::now());
-            return;
+        // If they fell behind during the look, what it found of them is older.
+        if standing.replicas == replicas.0 {
+            standing.replicas = replicas.1;
+            if let Some(unfit) = &unfit
+                && standing.unfit.as_ref() != Some(unfit)
+            {
+                tracing::error!(peer = self.peer, "Redis {}", unfit.why);
+            }
+            standing.unfit = unfit;
         }
-        standing.replicas = replicas.1;
-        if let Some(unfit) = &unfit
-            && standing.unfit.as_ref() != Some(unfit)
-        {
-            tracing::error!(peer = self.peer, "Redis {}", unfit.why);
-        }
-        standing.unfit = unfit;
         standing.looked = Some(Instant::now());
         if let Some(marker) = marker {
             let is_open = |loss: &Loss| !loss.acknowledged && !is_active(Mutant::OverlookLoss);
@@ -186,5 +184,40 @@ impl Guard {
     fn standing(&self) -> MutexGuard<'_, Standing> {
         // Every change under the lock is a plain assignment.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::marker::{Marker, Why},
+        *,
+    };
+
+    fn taken(lies: &[u8], loss: Option<Loss>) -> Taken {
+        let (epoch, run_id) = ("epoch".to_owned(), "run".to_owned());
+        let marker = Marker { epoch, run_id, forced: None, promoted: None, loss };
+        Taken::Settled(marker, lies.to_vec())
+    }
+
+    /// Each says what the other has not seen.
+    #[test]
+    fn a_look_during_which_replicas_fell_behind_has_seen_the_marker_all_the_same() {
+        let options = RedisOptions { refuse_after_loss: true, ..RedisOptions::default() };
+        let guard = Guard::new("redis:6379".to_owned(), options);
+        let in_step = || (Replicas::InStep, Replicas::InStep);
+        guard.conclude(None, taken(b"before", None), in_step());
+        guard.admit().unwrap();
+        guard.replicas_fell_behind();
+        let loss = Loss { at: 1, why: Why::Emptied, of: Vec::new(), acknowledged: false };
+        guard.conclude(None, taken(b"after", Some(loss)), in_step());
+        assert!(!guard.is_surprised_by(Some(b"after")));
+        assert!(guard.replicas_are_behind());
+        assert_eq!(
+            (guard.losses(), guard.admit().unwrap_err().kind()),
+            (1, StoreErrorKind::Unavailable)
+        );
+        guard.conclude(None, Taken::Nothing, (Replicas::Behind, Replicas::InStep));
+        assert_eq!(guard.admit().unwrap_err().kind(), StoreErrorKind::DataLost);
     }
 }
