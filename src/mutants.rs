@@ -53,6 +53,8 @@ pub enum Mutant {
     ReuseOldConnections,
     /// A connection that came after the time for the whole exchange is used all the same.
     SendTooLate,
+    /// A client may reset whatever it begins.
+    AllowHaste,
     /// Who has been answered and still sends is hung up on.
     HangUp,
     /// Where requests pass a store that is down, one passes whose key has a record.
@@ -161,7 +163,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 75] = [
+    pub const ALL: [Self; 76] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -185,6 +187,7 @@ impl Mutant {
         Self::LateRetryIsNew,
         Self::ReuseOldConnections,
         Self::SendTooLate,
+        Self::AllowHaste,
         Self::HangUp,
         Self::PassWhatIsTaken,
         Self::BelieveOperatorAtOnce,

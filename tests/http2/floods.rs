@@ -21,7 +21,7 @@ use crate::{
         gate::Process,
         http2::{
             CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw,
-            SETTINGS, WINDOW_UPDATE, block, frame,
+            SETTINGS, WINDOW_UPDATE, block, frame, head,
         },
         patience,
     },
@@ -71,6 +71,37 @@ async fn resets_of_what_is_under_way() {
     })
     .await;
     assert_eq!(backend.executions("k-0"), 1);
+}
+
+/// Without a key an exchange ends with its stream, and the service has begun it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_of_what_has_just_begun() {
+    const MOST: usize = 600;
+    let (backend, gate) = both("").await;
+    let flood = Client::open(gate.address).await;
+    for number in 0..2 * MOST {
+        let Ok((answer, mut sending)) = flood.begin(head("/gate/a", &[]), true).await else {
+            break;
+        };
+        let begun = async || backend.count() > number || flood.is_closed();
+        eventually("it runs, or is refused", begun).await;
+        sending.send_reset(h2::Reason::CANCEL);
+        drop(answer);
+    }
+    eventually("it is sent away", async || flood.is_closed()).await;
+    assert!(backend.count() <= MOST, "{} were begun", backend.count());
+    // A client that gives up now and then is not, nor is one that resets what goes on.
+    let usual = Client::open(gate.address).await;
+    for number in 0..MOST {
+        if number % 3 == 0 {
+            let (answer, mut sending) = usual.begin(head("/gate/a", &[]), true).await.unwrap();
+            sending.send_reset(h2::Reason::CANCEL);
+            drop(answer);
+        } else {
+            assert_eq!(usual.send(head("/pay", &[]), b"").await.status, 201);
+        }
+    }
+    assert!(!usual.is_closed());
 }
 
 /// Floods that the HTTP library stops, each on twenty connections at a gate of its own

@@ -18,11 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::streams::Slot;
-use self::{
-    heads::Heads,
-    pieces::Pieces,
-    streams::{Answering, Streams},
-};
+use self::{heads::Heads, pieces::Pieces, streams::Streams};
 use super::{headers::Peer, link::Limits, pipeline::Pipeline};
 use crate::{
     closing::Closing,
@@ -67,10 +63,10 @@ pub(crate) async fn serve<I>(
     let streams = Streams::new();
     let begun = streams.clone();
     let service = service_fn(move |request| {
-        let (pipeline, peer, slot) = (Arc::clone(&pipeline), Arc::clone(&peer), begun.begin());
+        let (pipeline, peer, stream) = (Arc::clone(&pipeline), Arc::clone(&peer), begun.begin());
         async move {
-            let response = presentable(pipeline.handle(request, &peer, &slot).await);
-            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, Answering::new(slot))))
+            let response = presentable(pipeline.handle(request, &peer, stream.slot()).await);
+            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, stream.answering())))
         }
     });
     let send_buffer = if is_active(Mutant::HoldWhatIsNotRead) { 400 << 10 } else { SEND_BUFFER };
@@ -94,6 +90,10 @@ pub(crate) async fn serve<I>(
         served = &mut connection => Some(served),
         () = closing.begun() => None,
         () = streams.quiet_for(limits.idle_timeout) => None,
+        () = streams.flooded() => {
+            tracing::debug!("most streams of a client were reset at once; it is sent away");
+            None
+        }
     };
     let served = match served {
         Some(served) => served,

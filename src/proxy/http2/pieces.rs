@@ -84,8 +84,8 @@ mod tests {
     async fn a_body_comes_in_pieces_and_whole() {
         for length in [0, 1, PIECE, PIECE + 1, 3 * PIECE] {
             let whole: Bytes = (0..length).map(|at| at as u8).collect();
-            let slot = Streams::new().begin();
-            let mut body = Pieces::new(Full::new(whole.clone()), Answering::new(slot));
+            let stream = Streams::new().begin();
+            let mut body = Pieces::new(Full::new(whole.clone()), stream.answering());
             let mut come = Vec::new();
             while let Some(frame) = body.frame().await {
                 let piece = frame.unwrap().into_data().unwrap();

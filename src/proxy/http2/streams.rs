@@ -4,6 +4,11 @@
 //! as gone. An exchange whose key is claimed is finished all the same, so it goes on
 //! counting here: or a client could have any number under way at no cost of its own.
 //!
+//! An exchange without a key ends with its stream, so that a client which resets what it has just
+//! begun has the service begin and drop any number of them. One that does this most of the time
+//! is sent away, by the measure of Envoy: more than half of 500 streams and more were reset
+//! within a second, without an answer.
+//!
 //! An exchange that only waits for its client to make room for a piece of the answer is
 //! nothing that the gate does. A connection on which nothing else is under way is as idle
 //! as one without any exchange, however many signs of life its client gives.
@@ -15,7 +20,7 @@ use std::{
 
 use http::Request;
 use http_body::Body;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{super::link::Link, MAX_UNDER_WAY, request};
 use crate::{
@@ -23,12 +28,26 @@ use crate::{
     mutants::{Mutant, is_active},
 };
 
+/// How soon a reset is hasty, and how many streams there are before anybody is judged by that.
+const SOON: Duration = Duration::from_secs(1);
+const FIRST: usize = 500;
+
 /// The exchanges of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Streams(Arc<Mutex<Count>>);
+pub(super) struct Streams(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    count: Mutex<Count>,
+    flooded: Notify,
+}
 
 #[derive(Debug)]
 struct Count {
+    /// How many there were.
+    begun: usize,
+    /// How many of them were reset at once.
+    hasty: usize,
     under_way: usize,
     /// How many of them wait for their client.
     stuck: usize,
@@ -38,17 +57,27 @@ struct Count {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Count { under_way: 0, stuck: 0, since: Instant::now() })))
+        let since = Instant::now();
+        let count = Count { begun: 0, hasty: 0, under_way: 0, stuck: 0, since };
+        Self(Arc::new(Shared { count: Mutex::new(count), flooded: Notify::new() }))
     }
 
-    /// An exchange begins; it ends with the last clone of what is returned.
-    pub(super) fn begin(&self) -> Slot {
+    /// An exchange begins; it ends with the last clone of its slot.
+    pub(super) fn begin(&self) -> Unanswered {
+        let since = Instant::now();
         let mut count = self.count();
+        count.begun += 1;
         count.under_way += 1;
-        count.since = Instant::now();
+        count.since = since;
         let is_free = count.under_way <= MAX_UNDER_WAY;
         drop(count);
-        Slot(Arc::new(Taken { streams: self.clone(), is_free }))
+        let slot = Slot(Arc::new(Taken { streams: self.clone(), is_free }));
+        Unanswered { slot, since, is_answered: false }
+    }
+
+    /// Returns when most of the streams were reset at once.
+    pub(super) async fn flooded(&self) {
+        self.0.flooded.notified().await;
     }
 
     /// Returns when nothing has been under way for as long as `limit`.
@@ -67,11 +96,15 @@ impl Streams {
 
     fn count(&self) -> MutexGuard<'_, Count> {
         // A panic while the lock is held leaves a number and a time.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Count {
+    fn is_flooded(&self) -> bool {
+        self.begun >= FIRST && 2 * self.hasty > self.begun && !is_active(Mutant::AllowHaste)
+    }
+
     fn is_busy(&self) -> bool {
         let stuck = if is_active(Mutant::CountStuckStreams) { 0 } else { self.stuck };
         self.under_way > stuck
@@ -97,6 +130,42 @@ impl Drop for Taken {
     }
 }
 
+/// A stream that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    slot: Slot,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl Unanswered {
+    pub(super) const fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// It has one, which is on its way.
+    pub(super) fn answering(mut self) -> Answering {
+        self.is_answered = true;
+        Answering { slot: self.slot.clone(), waits: false }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        // What goes on without its stream has its own limit.
+        let goes_on = Arc::strong_count(&self.slot.0) > 1;
+        if self.is_answered || goes_on || self.since.elapsed() >= SOON {
+            return;
+        }
+        let streams = &self.slot.0.streams;
+        let mut count = streams.count();
+        count.hasty += 1;
+        if count.is_flooded() {
+            streams.0.flooded.notify_one();
+        }
+    }
+}
+
 /// A stream that is answered. Nobody waits for its client any more when it is gone.
 #[derive(Debug)]
 pub(super) struct Answering {
@@ -105,10 +174,6 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    pub(super) const fn new(slot: Slot) -> Self {
-        Self { slot, waits: false }
-    }
-
     /// Whether the client has to take something before the exchange goes on.
     pub(super) fn waits_for_client(&mut self, waits: bool) {
         if self.waits == waits {
@@ -160,11 +225,11 @@ mod tests {
         let mut running = Vec::new();
         for number in 0..=MAX_UNDER_WAY {
             let mut request = Request::post("http://gate/pay").body(String::new()).unwrap();
-            let slot = streams.begin();
-            let admitted = slot.admit(&mut request);
+            let stream = streams.begin();
+            let admitted = stream.slot().admit(&mut request);
             assert_eq!(admitted.is_ok(), number < MAX_UNDER_WAY, "{number}");
             // The stream is reset; the request is on its way.
-            drop(slot);
+            drop(stream);
             running.push(request);
         }
         running.clear();
@@ -175,12 +240,12 @@ mod tests {
     async fn quiet_begins_with_the_end_of_the_last_exchange() {
         let (streams, limit) = (Streams::new(), Duration::from_secs(10));
         let begun = Instant::now();
-        let slot = streams.begin();
+        let stream = streams.begin();
         let waiting = streams.clone();
         let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
         tokio::time::sleep(Duration::from_secs(25)).await;
         assert!(!quiet.is_finished());
-        drop(slot);
+        drop(stream);
         quiet.await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 35);
     }
@@ -188,8 +253,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_exchange_whose_client_takes_nothing_is_quiet() {
         let (streams, limit) = (Streams::new(), Duration::from_secs(10));
-        let (slots, begun) = ([streams.begin(), streams.begin()], Instant::now());
-        let mut answers = slots.each_ref().map(|slot| Answering::new(slot.clone()));
+        let (begins, begun) = ([streams.begin(), streams.begin()], Instant::now());
+        let slots = begins.each_ref().map(|stream| stream.slot().clone());
+        let mut answers = begins.map(Unanswered::answering);
         let waiting = streams.clone();
         let quiet = tokio::spawn(async move { waiting.quiet_for(limit).await });
         for answer in &mut answers {
