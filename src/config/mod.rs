@@ -126,8 +126,8 @@ impl Default for Upstream {
 /// Where records are kept.
 ///
 /// # Defaults
-/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses and 96 MiB of an embedded
-/// store's tables at hand, the durability that the store has by itself, an alarm when it lost
+/// `file:./oncegate-data`, 2 s per operation, 64 MiB of responses at hand, a sixteenth of the memory
+/// (96 MiB at the least) for an embedded store's tables, the durability that the store has by itself, an alarm when it lost
 /// its data.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {

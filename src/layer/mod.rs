@@ -10,7 +10,8 @@
 //! 1. The claim is acknowledged by the store before the first byte goes out.
 //! 2. Nothing that runs after a claim lives in the client's future.
 //! 3. A buffered answer leaves after it was recorded.
-//! 4. Only [`claim`] changes a record after its claim.
+//! 4. Only [`claim`], a lookup and an operator change a record after its claim, each under the
+//!    fence that was seen.
 //! 5. A request without a key touches no store, no lock and no buffer.
 
 use std::time::Duration;

@@ -9,7 +9,8 @@
 //!    for one that cannot be on its way any more.
 //! 4. Dropping it unsettled (a panic) gives it up for good.
 //!
-//! Nothing else changes a record after its claim.
+//! Else only a lookup and an operator change a record after its claim, under the fence that
+//! they have seen.
 
 use std::{
     future::Future,
