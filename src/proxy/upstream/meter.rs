@@ -156,7 +156,8 @@ mod tests {
             let mut taken = [0; 8];
             let (written, read) =
                 tokio::join!(writing, tokio::io::AsyncReadExt::read_exact(&mut far, &mut taken));
-            (written.unwrap(), read.unwrap());
+            written.unwrap();
+            read.unwrap();
             assert!(!meter.is_owing());
         }
         assert_eq!(meter.written(), 16);
