@@ -97,7 +97,7 @@ pub enum Mutant {
     AcceptTwoHosts,
     /// An exchange whose HTTP/2 stream was reset no longer counts for its connection.
     ForgetResetStreams,
-    /// The head of an HTTP/2 request may take for ever.
+    /// The head of a request may take for ever.
     WaitForHeads,
     /// A request body may take for ever.
     WaitForBodies,
@@ -159,11 +159,15 @@ pub enum Mutant {
     CreateInPlace,
     /// Frames of the embedded store's journal are hashed without a secret.
     OpenDigest,
+    /// A connection rests though more of the body of its last request may come.
+    RestInBody,
+    /// Replicas that were behind have to catch up with a history that has ended.
+    ExpectOldHistory,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 76] = [
+    pub const ALL: [Self; 78] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -240,6 +244,8 @@ impl Mutant {
         Self::TakeDamageForTorn,
         Self::CreateInPlace,
         Self::OpenDigest,
+        Self::RestInBody,
+        Self::ExpectOldHistory,
     ];
 }
 

@@ -12,10 +12,12 @@ use support::{
     client::{Connection, post, post_with, send},
     eventually,
     gate::{Gate, both},
+    sockets,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -314,12 +316,16 @@ async fn silent() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
 async fn a_keep_alive_that_ended_is_no_unknown_outcome() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, mut closed) = mpsc::unbounded_channel();
     let backend = tokio::spawn(async move {
         for _ in 0..20 {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_until(&mut stream, b"\r\n\r\n").await;
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
             // Closed without a word, though the response did not say so.
+            stream.shutdown().await.unwrap();
+            sockets::arrives(&stream).await;
+            tell.send(()).unwrap();
         }
     });
     let gate = Gate::start(&url, "").await;
@@ -327,7 +333,7 @@ async fn a_keep_alive_that_ended_is_no_unknown_outcome() {
         let answer = send(gate.address, &post("/pay", &number.to_string(), "")).await;
         assert_eq!(answer.status, 200, "given back untouched, and sent on a new connection");
         // The end of the connection has to arrive before the next request.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        closed.recv().await.unwrap();
     }
     backend.await.unwrap();
 }

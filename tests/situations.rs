@@ -1,5 +1,7 @@
 //! The table "what the client gets", row by row, over real connections.
 
+#![cfg(feature = "proxy")]
+
 mod support;
 
 use std::time::Duration;

@@ -4,19 +4,26 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{COMMAND, Result};
 
 /// How much more counts as worse, as a part of what it was.
 const TOLERANCE: f64 = 0.03;
 /// And in instructions, below which a difference is the compiler's whim.
 const SLACK: f64 = 10.0;
 
-const HEAD: &str = "# Instructions per call, as callgrind counts them. Compared by
-#   cargo bench --bench micro
-# and rewritten, when a change is worth what it costs, by
-#   cargo bench --bench micro -- --write
+/// Whether this program has what is counted, and nothing that the compiler could mix with it.
+const IS_ALONE: bool =
+    !cfg!(any(feature = "redis", feature = "embedded", feature = "proxy", feature = "mutants"));
 
-";
+/// The file begins with this.
+fn head() -> String {
+    format!(
+        "# Instructions per call, as callgrind counts them. Compared by\n\
+         #   {COMMAND}\n\
+         # and rewritten, when a change is worth what it costs, by\n\
+         #   {COMMAND} -- --write\n\n"
+    )
+}
 
 /// Counts, and what they are true for.
 #[derive(Debug, Deserialize, Serialize)]
@@ -67,26 +74,30 @@ impl Baseline {
     pub(crate) fn read() -> Result<Self> {
         let path = path();
         let text = fs::read_to_string(&path).map_err(|error| {
-            format!("{}: {error}; `cargo bench --bench micro -- --write` makes it", path.display())
+            format!("{}: {error}; `{COMMAND} -- --write` makes it", path.display())
         })?;
         Ok(toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?)
     }
 
     pub(crate) fn write(&self) -> Result<()> {
+        if !IS_ALONE {
+            return Err(format!("these counts are of another build than those of {COMMAND}").into());
+        }
         let path = path();
-        fs::write(&path, format!("{HEAD}{}", toml::to_string(self)?))?;
+        fs::write(&path, head() + &toml::to_string(self)?)?;
         println!("\nwrote {}", path.display());
         Ok(())
     }
 
     /// Why counts cannot be compared with those of `other`.
     pub(crate) fn unlike(&self, other: &Self) -> Option<String> {
-        (self.rustc != other.rustc || self.processor != other.processor).then(|| {
-            format!(
+        if self.rustc != other.rustc || self.processor != other.processor {
+            return Some(format!(
                 "The baseline is of {} on {}, this is {} on {}.",
                 self.rustc, self.processor, other.rustc, other.processor
-            )
-        })
+            ));
+        }
+        (!IS_ALONE).then(|| format!("The baseline is of another build: {COMMAND}"))
     }
 
     /// The count that was accepted, and what `count` is beside it.

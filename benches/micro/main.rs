@@ -1,5 +1,6 @@
 //! Instructions per call of what every keyed request goes through in the library:
-//! `cargo bench --bench micro`.
+//! `cargo bench --no-default-features --features codec --bench micro`. With more features the
+//! compiler inlines differently, and the counts are for orientation.
 //!
 //! Times on a shared machine differ by more than a careless change costs; instructions do
 //! not. Each case runs under callgrind twice, with few and with many calls, and the
@@ -35,11 +36,14 @@ mod baseline;
 mod callgrind;
 mod cases;
 
+/// How this program is built and run.
+const COMMAND: &str = "cargo bench --no-default-features --features codec --bench micro";
+
 type Result<T> = std::result::Result<T, oncegate::BoxError>;
 
 /// Counts instructions and compares them with the baseline.
 #[derive(Parser)]
-#[command(name = "cargo bench --bench micro --")]
+#[command(name = "micro")]
 struct Options {
     /// Makes what is counted now the baseline.
     #[arg(long)]
@@ -72,7 +76,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     match options.run.as_deref() {
         Some([case, times]) => repeat(case, times.parse()?),
         _ if !options.bench => {
-            eprintln!("nothing was counted: run `cargo bench --bench micro`");
+            eprintln!("nothing was counted: run `{COMMAND}`");
             Ok(ExitCode::SUCCESS)
         }
         _ if options.write => write(),
@@ -121,12 +125,12 @@ fn compare(part: &str) -> Result<ExitCode> {
         }
     }
     if better {
-        println!("\nBetter: `cargo bench --bench micro -- --write` keeps it so.");
+        println!("\nBetter: `{COMMAND} -- --write` keeps it so.");
     }
     if let Some(unlike) = unlike {
         println!(
             "\nNOTHING WAS CHECKED. {unlike} {} of the cases take more than it allows, which may be \
-             the compiler's doing or a change's. `cargo bench --bench micro -- --write` before a \
+             the compiler's doing or a change's. `{COMMAND} -- --write` before a \
              change makes a baseline to check it against.",
             worse.len()
         );
@@ -152,7 +156,7 @@ fn complain(worse: &[&Case]) {
         );
     }
     eprintln!(
-        "micro: if it is worth it, accept it with `cargo bench --bench micro -- --write` and \
+        "micro: if it is worth it, accept it with `{COMMAND} -- --write` and \
          commit benches/micro/baseline.toml with the change"
     );
 }

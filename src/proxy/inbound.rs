@@ -142,6 +142,9 @@ impl<I> Paced<I> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let Limits { head_timeout, idle_timeout } = self.limits;
         if self.begun {
+            if is_active(Mutant::WaitForHeads) {
+                return Poll::Pending;
+            }
             ready!(self.timer.poll_until(since + head_timeout, cx));
             return late("the head of a request took too long (server.head_timeout)");
         }
@@ -167,7 +170,7 @@ impl<I> Paced<I> {
 
     /// Whether the last exchange is over for the client as well.
     fn may_rest(&self) -> bool {
-        self.flushed && self.pace.has_read_all()
+        self.flushed && (self.pace.has_read_all() || is_active(Mutant::RestInBody))
     }
 }
 

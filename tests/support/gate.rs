@@ -14,7 +14,7 @@ use oncegate::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::backend::Backend;
+use super::{backend::Backend, ports::Port};
 
 /// A gate in this process.
 pub struct Gate {
@@ -259,7 +259,7 @@ fn address_in(line: &str) -> SocketAddr {
     rest.split(['/', ' ']).next().unwrap().parse().unwrap()
 }
 
-/// An address that was free a moment ago.
+/// An address at which nobody listens.
 pub fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    Port::take().address()
 }

@@ -2,8 +2,8 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener as Listener, TcpStream as Stream},
-    process::{Child, Command, Stdio},
+    net::{Ipv4Addr, SocketAddr, TcpStream as Stream},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -18,14 +18,19 @@ use tokio::{
     sync::watch,
 };
 
+use super::ports::Port;
+
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_secs(20);
+
+/// How often another port is tried where somebody else was quicker.
+const ATTEMPTS: usize = 5;
 
 /// A `redis-server` on a free port of the loopback, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     folder: tempfile::TempDir,
 }
@@ -36,23 +41,27 @@ impl Server {
     /// # Panics
     /// When there is no `redis-server`, or it does not come up.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let free = Listener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = free.local_addr().expect("a bound socket has an address").port();
-        drop(free);
         let folder = tempfile::tempdir().expect("a folder for the server");
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let child = spawn(port, &arguments, folder.path());
+        let port = Port::take();
+        let child = spawn(port.number(), &arguments, folder.path());
         let mut server = Self { child, port, arguments, folder };
-        server.wait();
+        let mut attempts = 1;
+        while let Err(status) = server.wait() {
+            assert!(attempts < ATTEMPTS, "redis-server ended at its start: {status}");
+            attempts += 1;
+            server.port = Port::take();
+            server.child = spawn(server.port.number(), &server.arguments, server.folder.path());
+        }
         server
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        self.port.address()
     }
 
     pub(crate) fn id(&self) -> i32 {
@@ -68,8 +77,7 @@ impl Server {
     /// The same with additional arguments.
     pub(crate) fn copying(primary: SocketAddr, arguments: &[&str]) -> Self {
         let source = format!("{} {}", primary.ip(), primary.port());
-        let copies = ["--replicaof", &source, "--repl-diskless-sync-delay", "0"];
-        let server = Self::start(&[arguments, &copies].concat());
+        let server = Self::start(&[arguments, &["--replicaof", &source]].concat());
         let port = format!("port={},", server.address().port());
         let deadline = Instant::now() + START;
         let client = redis::Client::open(format!("redis://{primary}")).expect("a URL");
@@ -100,8 +108,9 @@ impl Server {
     /// Starts it anew, on the same port and with what it kept: nothing, unless its
     /// arguments say so.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, &self.arguments, self.folder.path());
-        self.wait();
+        self.child = spawn(self.port.number(), &self.arguments, self.folder.path());
+        let started = self.wait();
+        started.unwrap_or_else(|status| panic!("redis-server ended at its start: {status}"));
     }
 
     /// One field of `INFO`, over a connection of its own.
@@ -120,11 +129,12 @@ impl Server {
         client.get_connection().expect("a connection to the test's own server")
     }
 
-    fn wait(&mut self) {
+    /// Waits until it answers; an error if it ends instead.
+    fn wait(&mut self) -> Result<(), ExitStatus> {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("the server can be asked") {
-                panic!("redis-server ended at its start: {status}");
+                return Err(status);
             }
             let answers = Stream::connect(self.address()).is_ok() && {
                 let client = redis::Client::open(self.url()).expect("the URL is sound");
@@ -133,7 +143,7 @@ impl Server {
                     .is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
             };
             if answers {
-                return;
+                return Ok(());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -150,7 +160,9 @@ impl Drop for Server {
 
 fn spawn(port: u16, arguments: &[String], folder: &std::path::Path) -> Child {
     Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        // A primary would wait 5 seconds for more replicas before it lets the first one copy.
+        .args(["--repl-diskless-sync-delay", "0", "--port"])
         .arg(port.to_string())
         .arg("--dir")
         .arg(folder)

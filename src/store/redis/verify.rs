@@ -121,6 +121,7 @@ pub(super) fn judge(
              store.durability here"
                 .to_owned(),
         ),
+        Durability::Replicated(_) if is_active(Mutant::IgnoreReplicas) => Ok(()),
         Durability::Replicated(wanted) => {
             let replicas = replicas(info, least);
             if replicas >= usize::from(wanted) {

@@ -43,7 +43,11 @@ impl Guard {
         let goal = match &replicas {
             Replicas::InStep => None,
             // What was to be taken of another history never will be.
-            Replicas::BehindUntil(goal) if goal.history == written.history => Some(goal.clone()),
+            Replicas::BehindUntil(goal)
+                if goal.history == written.history || is_active(Mutant::ExpectOldHistory) =>
+            {
+                Some(goal.clone())
+            }
             Replicas::Behind | Replicas::BehindUntil(_) => Some(written),
         };
         let least = goal.as_ref().map_or(0, |goal| goal.offset);
