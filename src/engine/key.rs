@@ -177,12 +177,17 @@ pub fn find(
 
 fn in_header(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Found>, KeyError> {
     // Most requests have neither, and to go through a few names is less than two look-ups.
-    if !headers.keys().any(|held| held == name || held == CONNECTION) {
-        return Ok(None);
+    let (mut is_there, mut has_connection) = (false, false);
+    for held in headers.keys() {
+        is_there |= held == name;
+        has_connection |= held == CONNECTION;
     }
     // Also when it is not there: a proxy before this one may have taken it away.
-    if nominated(name, headers) {
+    if has_connection && nominated(name, headers) {
         return Err(KeyError::HopByHop);
+    }
+    if !is_there {
+        return Ok(None);
     }
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
