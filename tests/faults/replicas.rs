@@ -57,8 +57,7 @@ async fn failover(durability: &str) -> Failover {
     eventually("there is load", async || backend.count() >= 100).await;
     // What was sent so far is known to the replica.
     let heard = keys_of(&backend);
-    let written = primary.info("master_repl_offset");
-    eventually("it is on the replica", async || replica.info("slave_repl_offset") >= written).await;
+    eventually("it is on the replica", async || replica.has_all_of(&primary)).await;
     link.hold();
     let before = backend.count();
     eventually("the replica is behind, or missed", async || {

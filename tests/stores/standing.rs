@@ -162,11 +162,7 @@ async fn a_promotion_is_noticed_however_the_server_writes() {
     let replica = copying(primary.address(), &FORCED).await;
     let store = connect(&primary.url(), Durability::Fsync);
     assert_eq!(claim(&store).await, Ok(Claimed::Mine));
-    eventually("the replica has the marker", async || {
-        let marker = redis::cmd("EXISTS").arg("oncegate:marker").query(&mut replica.connection());
-        marker.unwrap()
-    })
-    .await;
+    eventually("the replica has the marker", async || replica.has_all_of(&primary)).await;
     primary.kill();
     replica.promote();
     let store = connect(&replica.url(), Durability::Fsync);
@@ -184,6 +180,7 @@ async fn a_primary_that_was_a_replica_meanwhile_is_noticed() {
     let other = copying(primary.address(), &FORCED).await;
     let store = connect(&primary.url(), Durability::Acknowledged);
     assert_eq!(claim(&store).await, Ok(Claimed::Mine));
+    eventually("the replica has the marker", async || other.has_all_of(&primary)).await;
     other.promote();
     let port = other.address().port().to_string();
     let mut connection = primary.connection();

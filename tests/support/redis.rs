@@ -94,6 +94,12 @@ impl Server {
         server
     }
 
+    /// Whether it has taken all that its primary has written so far.
+    pub(crate) fn has_all_of(&self, primary: &Self) -> bool {
+        let written = primary.info("master_repl_offset");
+        self.info("slave_repl_offset") >= written
+    }
+
     /// Makes a replica a primary.
     pub(crate) fn promote(&self) {
         redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut self.connection()).expect("promoted");
