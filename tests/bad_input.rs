@@ -271,6 +271,7 @@ async fn a_request_hidden_in_an_unread_body() {
         ("another request", post("/pay", "done", &hidden.repeat(2)), 422, true),
         ("a malformed key", post("/pay", "a b", hidden), 400, true),
         ("a malformed key, its body later", post("/pay", "a b", hidden), 400, false),
+        ("too large", post("/pay", "large", &too_large), 413, true),
         ("too large, its body later", post("/pay", "large", &too_large), 413, false),
     ];
     for (what, request, status, at_once) in cases {

@@ -286,7 +286,7 @@ async fn what_gets_no_connection_in_time_is_not_sent() {
     let backend = Backend::start().await;
     let settings = format!(
         "[server]\nthreads = 1\n[[route]]\nupstream.urls = [\"http://{silent}\", \"{}\"]\n\
-         upstream.connect_timeout = \"300ms\"\nupstream.total_timeout = \"200ms\"",
+         upstream.connect_timeout = \"1500ms\"\nupstream.total_timeout = \"1s\"",
         backend.url()
     );
     let gate = Gate::start(&backend.url(), &settings).await;

@@ -177,6 +177,24 @@ async fn what_was_found_to_be_executed_does_not_pass() {
     assert_eq!(payments.load(SeqCst), 1);
 }
 
+/// The store says what is there, and then no more.
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_taken_over_does_not_pass() {
+    let (store, gate) = Failing::new(None);
+    let on_unknown = OnUnknown::Retry;
+    let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
+    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |_: Inbound| {
+        paid.fetch_add(1, SeqCst);
+        async { Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated)) }
+    }));
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    store.fails_to_swap.store(true, SeqCst);
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
+    assert_eq!(payments.load(SeqCst), 1);
+}
+
 /// A store that is down for a minute refuses thousands: what it certainly did not do leaves
 /// nothing behind.
 #[tokio::test(start_paused = true)]

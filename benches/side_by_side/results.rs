@@ -143,7 +143,9 @@ impl Results {
     /// A load under which nobody is near his end. The Python service is left out: what it
     /// bears is next to nothing for the others.
     pub(crate) fn half_of_the_slowest(&self) -> Option<f64> {
-        let compared = self.rows.iter().filter(|measured| measured.row.subject != Subject::Asgi);
+        let compared = self.rows.iter().filter(|measured| {
+            measured.row.subject != Subject::Asgi && measured.errors().is_none()
+        });
         compared.filter_map(Measured::rate).min_by(f64::total_cmp).map(|rate| rate / 2.0)
     }
 

@@ -200,6 +200,12 @@ impl ConfigError {
     pub(super) fn setting(setting: &str, message: &str) -> Self {
         Self { place: setting.to_owned(), message: message.to_owned() }
     }
+
+    /// Whether it is about the same setting of a route as `common` is for all of them.
+    pub(super) fn is_that(&self, route: &str, common: &Self) -> bool {
+        self.place.strip_prefix(route).and_then(|place| place.strip_prefix('.'))
+            == Some(&common.place)
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -41,6 +41,14 @@ fn what_is_wrong_for_all_routes_is_no_route_s_fault() {
     }
     let error = of("", "idempotency.keys = []");
     assert!(error.starts_with("route[0].idempotency.keys"), "{error}");
+    // What is not complete by itself need not be.
+    let reconcile = r#"idempotency.reconcile = { request = "GET /{key}", executed = { status = [200] },
+        not_executed = { status = [404] } }"#;
+    let error = error(&format!(
+        "[idempotency]\non_unknown = \"reconcile\"\n[[route]]\npath = \"/\"\n{reconcile}\n\
+         idempotency.keys = []"
+    ));
+    assert!(error.starts_with("route[0].idempotency.keys"), "{error}");
 }
 
 #[test]
@@ -86,6 +94,10 @@ fn settings_that_contradict_each_other_are_named() {
         ("[server]\nmax_connections = 9223372036854775807", &["server.max_connections"]),
         ("[upstream]\nresponse_timeout = \"0s\"", &["upstream.response_timeout"]),
         ("[upstream]\nconnect_timeout = \"0s\"", &["upstream.connect_timeout"]),
+        (
+            "[upstream]\nconnect_timeout = \"0s\"\n[[route]]\npath = \"/\"",
+            &["upstream.connect_timeout"],
+        ),
         ("[upstream]\ntotal_timeout = \"0s\"", &["upstream.total_timeout"]),
         ("[store]\ntimeout = \"0s\"", &["store.timeout"]),
         ("[[route]]\npath = \"/x\"\n[[route]]\npath = \"/x\"", &["route[1]", "already"]),

@@ -58,7 +58,7 @@ impl Config {
                 // What is wrong for all routes is not the route's fault.
                 .map_err(|error| {
                     let common = way("", upstream.clone(), None, idempotency.clone());
-                    common.err().unwrap_or(error)
+                    common.err().filter(|common| error.is_that(&name, common)).unwrap_or(error)
                 })?;
             routes.push(Route { path, host, upstream, policy });
         }
@@ -145,7 +145,7 @@ fn upstream(route: &str, raw: RawUpstream, usual: Option<Span>) -> Result<Upstre
     let asked = u32::try_from(urls.len()).unwrap_or(u32::MAX);
     let connect_timeout = match raw.connect_timeout {
         None => {
-            let usual = usual.map_or(default.connect_timeout, |span| span.0);
+            let usual = positive("connect_timeout", usual, default.connect_timeout)?;
             usual.min(response_timeout / 2 / asked)
         }
         Some(Span(connect)) if connect.saturating_mul(asked) >= response_timeout => {

@@ -63,7 +63,8 @@ pub struct Policy {
     pub lease: Duration,
     /// How long the caller waits for a response to begin. Then the outcome is
     /// unknown, and a response that still comes within four times as long is recorded. Five
-    /// times as long may its body take, or a stream be silent. With `None` a service that never
+    /// times as long may its body take, or a stream be silent where the service itself does not
+    /// end it before. With `None` a service that never
     /// answers keeps its keys for ever.
     pub response_timeout: Option<Duration>,
     /// The longest request body of a keyed request, in bytes.

@@ -68,6 +68,7 @@ where
     }
     if announced.exact().is_some_and(|length| length != gathered.len() as u64)
         && !is_active(Mutant::TakeResetForEnd)
+        && !is_active(Mutant::AcceptHalfBody)
     {
         return Err(Problem::BodyIncomplete);
     }

@@ -1,14 +1,7 @@
 //! What all routes of a process share: the store, the cache, who waits for
 //! whom, and what still runs.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -54,8 +47,6 @@ struct Shared {
     tasks: TaskTracker,
     closing: Closing,
     abandon: CancellationToken,
-    /// How many exchanges were given up.
-    given_up: AtomicUsize,
 }
 
 /// Settings of a [`Gate`].
@@ -124,7 +115,6 @@ impl GateBuilder {
             tasks: TaskTracker::new(),
             closing: Closing::default(),
             abandon: CancellationToken::new(),
-            given_up: AtomicUsize::new(0),
         }))
     }
 }
@@ -153,7 +143,7 @@ impl Gate {
     /// Stops claiming, waits for what runs, and after `limit` gives up the rest:
     /// its outcomes are recorded as unknown. New keyed requests get 503.
     ///
-    /// Returns the number of exchanges that were given up.
+    /// Returns the number of outcomes that became unknown by that.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.drain_until(tokio::time::sleep(limit)).await
     }
@@ -172,10 +162,11 @@ impl Gate {
             () = self.0.tasks.wait() => return 0,
             () = over => {}
         }
+        let before = self.0.unknown.all();
         self.0.abandon.cancel();
         // What was given up still writes so; a store that hangs must not hold up the exit.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.0.tasks.wait()).await;
-        self.0.given_up.load(Ordering::Relaxed)
+        usize::try_from(self.0.unknown.all() - before).unwrap_or(usize::MAX)
     }
 
     /// Stops claiming, without waiting.
@@ -259,11 +250,6 @@ impl Gate {
     /// Resolves when the gate stops claiming.
     pub(crate) async fn closed(&self) {
         self.0.closing.begun().await;
-    }
-
-    /// An exchange was given up.
-    pub(crate) fn gave_up(&self) {
-        self.0.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Resolves when everything that still runs must be given up.

@@ -91,12 +91,16 @@ impl Gate {
                     && matches!(resolution, Resolution::NotExecuted)
                     && !is_active(Mutant::BelieveOperatorAtOnce) =>
             {
-                match self.store().age(key).await? {
-                    None => return Ok(Resolved::Absent),
+                let is_fresh = match self.store().age(key).await? {
                     Some((fence, _)) if fence != shown => return Ok(Resolved::Changed),
-                    Some((_, age)) if age < policy.lease => return Ok(Resolved::StillPending),
-                    Some(_) => unknown.fingerprint,
+                    Some((_, age)) => age < policy.lease,
+                    // A store that cannot tell.
+                    None => now < unknown.since.after(policy.lease),
+                };
+                if is_fresh {
+                    return Ok(Resolved::StillPending);
                 }
+                unknown.fingerprint
             }
             Some(record) if record.fence() != shown => return Ok(Resolved::Changed),
             Some(Record::Pending(pending)) if now <= pending.lease_until => {

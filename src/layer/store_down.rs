@@ -41,10 +41,12 @@ pub(crate) enum Down {
 impl Down {
     fn of(error: &StoreError) -> Self {
         match error.kind() {
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => Self::Silent,
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Timeout
+            | StoreErrorKind::Misconfigured => Self::Silent,
             // A record that cannot be read is one. After a loss of data, who asked for refusals
             // until somebody has looked means just this.
-            _ => Self::Taken,
+            StoreErrorKind::Corrupt | StoreErrorKind::DataLost => Self::Taken,
         }
     }
 }
@@ -71,7 +73,8 @@ impl<S> Exchange<S> {
         tracing::warn!(key = %self.key, %error, "the store did not answer a claim; nothing was sent");
         let gate = self.gate.clone();
         let (key, policy) = (self.key, Arc::clone(&self.voice.policy));
-        let down = Down::of(&error);
+        // What was to be taken over is there.
+        let down = if because.is_some() { Down::Taken } else { Down::of(&error) };
         lead.finish(View::StoreDown(down));
         let answer = self.store_down(down).await;
         reply.answer(answer);

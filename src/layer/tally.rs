@@ -16,6 +16,11 @@ impl Tally {
     pub(crate) fn of(&self, reason: Reason) -> u64 {
         self.0[reason as usize].load(Ordering::Relaxed)
     }
+
+    /// For whatever reason.
+    pub(crate) fn all(&self) -> u64 {
+        Reason::ALL.into_iter().map(|reason| self.of(reason)).sum()
+    }
 }
 
 #[cfg(test)]
@@ -29,5 +34,6 @@ mod tests {
             (0..=index).for_each(|_| tally.add(reason));
         }
         assert_eq!(Reason::ALL.map(|reason| tally.of(reason)), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(tally.all(), 36);
     }
 }

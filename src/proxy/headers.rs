@@ -36,6 +36,9 @@ pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
         return Err(Problem::BadRequest("The request has more than one Host header."));
     }
     match (host, request.uri().authority()) {
+        (_, Some(authority)) if authority.as_str().contains('@') => {
+            Err(Problem::BadRequest("The request target has a user, which names no host."))
+        }
         (None, _) if request.version() == Version::HTTP_11 => {
             Err(Problem::BadRequest("An HTTP/1.1 request needs a Host header."))
         }
@@ -63,6 +66,16 @@ impl Peer {
             address: HeaderValue::try_from(text).expect("an address is digits, dots and colons"),
             is_trusted: trusted.iter().any(|network| network.contains(address)),
         }
+    }
+}
+
+/// Names the host in a header where the target alone names it, as a client of HTTP/1.0 may.
+pub(crate) fn host_of_target<B>(request: &mut Request<B>) {
+    if let Some(authority) = request.uri().authority()
+        && !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
     }
 }
 
@@ -152,13 +165,6 @@ fn for_this_hop(headers: &mut HeaderMap, is_keyed: bool) -> bool {
 /// Addresses a request to an upstream: a path on the wire, and the client's
 /// `Host` unless there was none.
 pub(crate) fn address<B>(request: &mut Request<B>, url: &UpstreamUrl) {
-    // A client of HTTP/1.0 may name its host in the target alone.
-    if !request.headers().contains_key(HOST)
-        && let Some(authority) = request.uri().authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        request.headers_mut().insert(HOST, host);
-    }
     if request.uri().authority().is_some() || request.uri().path().is_empty() {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));

@@ -63,6 +63,7 @@ impl Pipeline {
             Ok(route) => {
                 let since = Instant::now();
                 let observed = Observed::new(route.durations(), since);
+                headers::host_of_target(&mut request);
                 headers::forwarded(request.headers_mut(), peer);
                 let is_upgrade = headers::is_upgrade(request.headers());
                 let wish = if is_upgrade { Tunnel::wish(&mut request) } else { None };

@@ -64,7 +64,7 @@ async fn half_a_stream_is_no_request() {
         }
     }
     // Who says nothing any more, not even to a ping, is given up.
-    let settings = "[server]\nidle_timeout = \"300ms\"\nhead_timeout = \"300ms\"";
+    let settings = "[server]\nidle_timeout = \"2s\"\nhead_timeout = \"2s\"";
     let gate = Gate::start(&backend.url(), settings).await;
     let mut silent = http2::Raw::open(gate.address).await;
     let fields: [(&[u8], &[u8]); 5] = [

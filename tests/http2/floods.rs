@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
@@ -20,8 +20,8 @@ use crate::{
         eventually,
         gate::Process,
         http2::{
-            CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw,
-            SETTINGS, WINDOW_UPDATE, block, frame, head,
+            CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM,
+            Raw, SETTINGS, WINDOW_UPDATE, block, frame, head,
         },
         patience,
     },
@@ -89,6 +89,30 @@ async fn resets_of_what_has_just_begun() {
         drop(answer);
     }
     eventually("it is sent away", async || flood.is_closed()).await;
+    assert!(backend.count() <= MOST, "{} were begun", backend.count());
+    // One that answers no ping cannot stay for that.
+    let (backend, gate) = both("").await;
+    let mut silent = Raw::open(gate.address).await;
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"g"),
+        (b":path", b"/gate/a"),
+    ];
+    'streams: for number in 0..2 * MOST {
+        let stream = u32::try_from(2 * number + 1).unwrap();
+        let begin = frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields));
+        silent.try_write(&begin).await;
+        let since = Instant::now();
+        while backend.count() <= number {
+            if !silent.try_write(&frame(PRIORITY, 0, stream, &[0; 5])).await {
+                break 'streams;
+            }
+            assert!(since.elapsed() < patience(), "it neither runs nor is its client sent away");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        silent.try_write(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())).await;
+    }
     assert!(backend.count() <= MOST, "{} were begun", backend.count());
     // A client that gives up now and then is not, nor is one that resets what goes on.
     let usual = Client::open(gate.address).await;

@@ -384,7 +384,7 @@ async fn a_response_that_cannot_be_read_stops_nothing() {
     eventually("somebody has tried to read it", gone).await;
     store.ping().await.unwrap();
     store.claim(&key(), &pending(owner()), KEEP).await.unwrap();
-    store.get(&lost).await.unwrap_err();
+    assert_eq!(store.get(&lost).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]

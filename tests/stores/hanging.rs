@@ -35,7 +35,7 @@ fn on(disk: &Disk, limit: Duration) -> EmbeddedStore {
     EmbeddedStore::with_backends(disk.file(), disk.file(), journal, clock, options).unwrap()
 }
 
-const LIMIT: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// A disk that hangs until this is dropped, at the latest: the store waits for it at its end.
 struct Hanging(Arc<disk::Gate>);
@@ -129,7 +129,9 @@ async fn requests_are_refused_in_time_and_can_be_sent_again() {
     let calls = Arc::new(AtomicUsize::new(0));
     let gate = Gate::builder(on(&disk, LIMIT)).build();
     let counted = Arc::clone(&calls);
-    let service = IdempotencyLayer::new(gate, Policy::default()).layer(service_fn(move |_| {
+    // The disk hangs for longer than anybody tries to take something back.
+    let policy = Policy { lease: LIMIT, ..Policy::default() };
+    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |_| {
         counted.fetch_add(1, SeqCst);
         async { Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from("paid"))) }
     }));
@@ -143,6 +145,7 @@ async fn requests_are_refused_in_time_and_can_be_sent_again() {
         assert_eq!(answer.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!(calls.load(SeqCst), 0, "nothing was sent");
+    tokio::time::sleep(4 * LIMIT).await;
     drop(hanging);
     for key in 0..8 {
         eventually("the key is free again", async || {

@@ -10,17 +10,21 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use oncegate::{
     ambient::{Ambient, System},
-    engine::record::{Fence, Record, StoreKey, Timestamp, Token},
+    engine::{
+        policy::Keep,
+        record::{Fence, Record, StoreKey, Timestamp, Token},
+    },
     store::{EmbeddedOptions, EmbeddedStore, Store, StoreError},
 };
 use redb::StorageBackend;
 
 use super::{
-    sample::{KEEP, done, key, owner, pending},
+    sample::{self, KEEP, done, key, owner, pending},
     support::seed,
 };
 
@@ -215,14 +219,24 @@ const ROUNDS: usize = 16;
 /// that eight of them become one during the rounds.
 const EARLIER: usize = 120;
 
+/// For a few looks at the clock: what has expired is removed while the power goes, and its
+/// room is used again.
+const BRIEF: Keep =
+    Keep { record: Duration::from_secs(60), response: Some(Duration::from_secs(15)) };
+
 /// Claims and records until something fails.
 async fn work(
     store: &EmbeddedStore,
     rounds: usize,
     acknowledged: &mut Acknowledged,
 ) -> Result<(), StoreError> {
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let (key, fence): (StoreKey, Fence) = (key(), owner());
+        if round % 4 == 0 {
+            let (key, fence) = (sample::key(), owner());
+            store.claim(&key, &pending(fence), BRIEF).await?;
+            store.swap(&key, fence, &done(fence.next()), BRIEF).await?;
+        }
         store.claim(&key, &pending(fence), KEEP).await?;
         acknowledged.push((key, pending(fence)));
         let record = done(fence.next());

@@ -114,6 +114,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 pub const DATA: u8 = 0x0;
 pub const HEADERS: u8 = 0x1;
 pub const RST_STREAM: u8 = 0x3;
+pub const PRIORITY: u8 = 0x2;
 pub const SETTINGS: u8 = 0x4;
 pub const PING: u8 = 0x6;
 pub const GOAWAY: u8 = 0x7;

@@ -109,10 +109,7 @@ impl Claim {
         tokio::select! {
             biased;
             output = &mut work => End::Done(output),
-            () = &mut abandoned => {
-                held.gate.gave_up();
-                End::Abandoned
-            }
+            () = &mut abandoned => End::Abandoned,
             () = &mut late => End::Late,
         }
     }

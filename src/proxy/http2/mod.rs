@@ -90,9 +90,9 @@ pub(crate) async fn serve<I>(
         served = &mut connection => Some(served),
         () = closing.begun() => None,
         () = streams.quiet_for(limits.idle_timeout) => None,
+        // One that is asked to leave first could stay for as long as it does not answer.
         () = streams.flooded() => {
-            tracing::debug!("most streams of a client were reset at once; it is sent away");
-            None
+            return tracing::debug!("most streams of a client were reset at once; it is sent away");
         }
     };
     let served = match served {

@@ -192,8 +192,9 @@ impl<B> Connection<B> {
     }
 
     /// Lets the rest of a request follow when its response has come early, and ends it when
-    /// it has not moved for `limit`. What no task drives ends at once.
-    pub(crate) fn leave(self, limit: Duration) {
+    /// it has not moved for `limit`.
+    pub(crate) fn leave(mut self, limit: Duration) {
+        self.hand_over();
         let Self { task: Some(mut task), meter, .. } = self else { return };
         tokio::spawn(async move {
             let mut seen = meter.written();

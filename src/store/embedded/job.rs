@@ -75,6 +75,11 @@ impl Job {
             && !is_active(Mutant::MakeAbandonedClaims)
     }
 
+    /// Whether it leaves nothing behind.
+    pub(super) fn takes_back(&self) -> bool {
+        matches!(self, Self::Remove { .. })
+    }
+
     /// Does the operation. One that meets what cannot be read changes nothing and is an error
     /// to its own caller, whatever else is in the batch.
     pub(super) fn run(self, batch: &mut Batch<'_>) -> Done {

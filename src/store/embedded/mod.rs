@@ -215,13 +215,16 @@ impl EmbeddedStore {
         self.shared.check().map_err(StoreError::undone)?;
         let limit = self.reply_within;
         let late = || StoreError::timeout("the disk of the embedded store", limit);
-        if self.shared.hand.is_busy_for(limit) && !is_active(Mutant::QueueAtHungDisk) {
+        let (reply, answer) = oneshot::channel();
+        let job = job(reply);
+        // What is taken back is done when the disk is back, whoever still waits for it.
+        let waits = job.takes_back() || is_active(Mutant::QueueAtHungDisk);
+        if !waits && self.shared.hand.is_busy_for(limit) {
             return Err(late().undone());
         }
-        let (reply, answer) = oneshot::channel();
         if let Some(jobs) = &self.jobs {
             // A queue without a reader drops the job, which the next line notices.
-            let _ = jobs.send(job(reply));
+            let _ = jobs.send(job);
         }
         let answer = async { answer.await.unwrap_or_else(|_| Err(StoreError::failed())) };
         if is_active(Mutant::WaitForDisk) {

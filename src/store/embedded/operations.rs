@@ -31,7 +31,8 @@ impl Store for EmbeddedStore {
         let (key, fence) = (*key, record.fence());
         // What is there lasts; only an absent key needs the committer's word.
         let now = self.shared.ambient.now();
-        let found = self.shared.find(&key, now).map_err(unreadable)?;
+        let unread = |error| unreadable(error).undone();
+        let found = self.shared.find(&key, now).map_err(unread)?;
         if let Some(row) = &found.row {
             let held = row.record(now);
             if held != Ok(None) {
@@ -81,8 +82,9 @@ impl Store for EmbeddedStore {
         let now = self.shared.ambient.now();
         let mut records = Vec::with_capacity(rows.len());
         for (key, row) in rows {
-            if let Some(summary) = row.map_or(Ok(None), |row| row.summary(now))? {
-                records.push((key, summary));
+            match row.map_or(Ok(None), |row| row.summary(now)) {
+                Ok(summary) => records.extend(summary.map(|summary| (key, summary))),
+                Err(error) => tracing::error!(%error, "a record is not listed"),
             }
         }
         Ok(Page { records, next: end.map(|key| Cursor(key.to_string())) })

@@ -110,7 +110,10 @@ impl Reader {
         let Some(place) = self.index.get(half)?.filter(|place| place.0 > now.0) else {
             return Ok(None);
         };
-        let (found, row) = self.at(place, half, read)?;
+        // It is there, whatever the disk says.
+        let (found, row) = self
+            .at(place, half, read)
+            .map_err(|error| corrupted(&format!("a record that cannot be read: {error}")))?;
         // The times of a row that is read without its response are not covered by its check
         // sum, and one that seems to have expired is anybody's to remove.
         let is_it = row.until == place.0 || is_active(Mutant::TrustTimes);

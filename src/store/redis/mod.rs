@@ -202,7 +202,10 @@ impl Store for RedisStore {
                 },
             }
         }
-        let what = format!("claim at Redis {}: the key changes all the time", self.link.peer());
+        let what = format!(
+            "claim at Redis {}: the key, or what tells data that was lost, changes all the time",
+            self.link.peer()
+        );
         Err(StoreError::new(StoreErrorKind::Unavailable, what))
     }
 
@@ -215,7 +218,7 @@ impl Store for RedisStore {
     ) -> Result<Write, StoreError> {
         let takes_over = expect.token != record.fence().token;
         if takes_over {
-            self.admit().await?;
+            self.admit().await.map_err(StoreError::undone)?;
         }
         let keep = keep.bounded();
         let new = codec::encode(record, keep.record);

@@ -12,7 +12,7 @@
 //! 1. What a transaction writes here is forced to the disk before the transaction is committed,
 //!    and lies where nothing was by the transaction before.
 //! 2. The rows of one extent lose their responses at nearly the same time: within a
-//!    [window](Window) of about a thirtieth of what they are kept for. When the last one has, the
+//!    [window](Window) of about a thirtieth of what they are kept for, or of seconds. When the last one has, the
 //!    extent is left behind row by row, and then its room is free.
 //! 3. Room that was freed is written again only when nobody holds tables any more in which it
 //!    was in use.
