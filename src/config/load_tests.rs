@@ -44,10 +44,11 @@ fn what_is_wrong_for_all_routes_is_no_route_s_fault() {
     // What is not complete by itself need not be.
     let reconcile = r#"idempotency.reconcile = { request = "GET /{key}", executed = { status = [200] },
         not_executed = { status = [404] } }"#;
-    let error = error(&format!(
+    let text = format!(
         "[idempotency]\non_unknown = \"reconcile\"\n[[route]]\npath = \"/\"\n{reconcile}\n\
          idempotency.keys = []"
-    ));
+    );
+    let error = Config::load(&Sources::text(&text)).unwrap_err().to_string();
     assert!(error.starts_with("route[0].idempotency.keys"), "{error}");
 }
 
