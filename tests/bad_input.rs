@@ -195,10 +195,17 @@ async fn http_1_0() {
     .await;
     assert_eq!((answer.status, answer.text()), (201, "pay"));
     assert_eq!(backend.requests()[0].header("host"), Some(&*backend.address.to_string()));
+    // The target may name the host, which the service hears of like any other.
+    let absolute =
+        b"POST http://shop.example/pay HTTP/1.0\r\nIdempotency-Key: t\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(send(gate.address, absolute).await.status, 201);
+    let named = ["host", "x-forwarded-host"]
+        .map(|name| backend.requests()[1].header(name).map(str::to_owned));
+    assert_eq!(named, [(); 2].map(|()| Some("shop.example".to_owned())));
     let chunked =
         b"POST /pay HTTP/1.0\r\nIdempotency-Key: c\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(send(gate.address, chunked).await.status, 400);
-    assert_eq!(backend.count(), 1);
+    assert_eq!(backend.count(), 2);
 }
 
 #[tokio::test]
@@ -208,6 +215,7 @@ async fn hosts_that_are_missing_or_contradict_each_other() {
         "POST /pay HTTP/1.1",
         "POST /pay HTTP/1.1\r\nHost: a\r\nHost: b",
         "POST http://a/pay HTTP/1.1\r\nHost: b",
+        "POST http://u:p@a/pay HTTP/1.1\r\nHost: u:p@a",
     ] {
         let request = format!("{head}\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n");
         let answer = send(gate.address, request.as_bytes()).await;
