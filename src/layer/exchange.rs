@@ -22,8 +22,7 @@ use super::{
     gate::Gate,
     reconcile::Learnt,
     reply::{Led, Reply},
-    store_down::Down,
-    waiters::{Lead, Place, View},
+    waiters::{Down, Lead, Place, View},
 };
 use crate::{
     BoxError, Key,

@@ -4,7 +4,12 @@ use std::{future::Future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{FOREVER, answer::Voice, gate::Gate, store_down::Down, waiters::View};
+use super::{
+    FOREVER,
+    answer::Voice,
+    gate::Gate,
+    waiters::{Down, View},
+};
 use crate::{
     engine::{
         decision::{Decision, Refusal, Replay, decide},

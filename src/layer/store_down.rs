@@ -15,7 +15,7 @@ use super::{
     evidence::UpstreamError,
     exchange::Exchange,
     reply::Reply,
-    waiters::{Lead, View},
+    waiters::{Down, Lead, View},
 };
 use crate::{
     BoxError,
@@ -28,15 +28,6 @@ use crate::{
     mutants::{Mutant, is_active},
     store::{StoreError, StoreErrorKind},
 };
-
-/// What is known of a key when the store does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Down {
-    /// Nothing. The policy decides whether a request passes.
-    Silent,
-    /// There is a record, or there was one and it was lost. Nothing passes.
-    Taken,
-}
 
 impl Down {
     fn of(error: &StoreError) -> Self {

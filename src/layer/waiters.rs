@@ -14,7 +14,6 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::store_down::Down;
 use crate::engine::record::{Record, StoreKey, Timestamp};
 
 /// The keys that somebody in this process is busy with.
@@ -48,6 +47,15 @@ pub(crate) enum View {
     Owned(Record),
     /// The store did not answer him, or refused.
     StoreDown(Down),
+}
+
+/// What is known of a key when the store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Down {
+    /// Nothing. The policy decides whether a request passes.
+    Silent,
+    /// There is a record, or there was one and it was lost. Nothing passes.
+    Taken,
 }
 
 /// A time, by the wall clock that leases go by and by the one that never steps.
