@@ -71,6 +71,8 @@ pub enum Mutant {
     AcknowledgeUnsynced,
     /// A disk that hangs is waited for.
     WaitForDisk,
+    /// An old record is waited for in place, whoever else is on the thread.
+    WaitInPlace,
     /// What comes while the disk hangs waits in line.
     QueueAtHungDisk,
     /// A claim is made for somebody who was told that it was not.
@@ -167,7 +169,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 78] = [
+    pub const ALL: [Self; 79] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -200,6 +202,7 @@ impl Mutant {
         Self::ReuseOwing,
         Self::AcknowledgeUnsynced,
         Self::WaitForDisk,
+        Self::WaitInPlace,
         Self::QueueAtHungDisk,
         Self::MakeAbandonedClaims,
         Self::AcceptTwoFramings,

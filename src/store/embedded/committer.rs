@@ -28,6 +28,7 @@ use super::{
     journal::Journal,
     mover::Move,
     recent::{Found, Shared, has_twin},
+    responses::Haste,
     row::{self, Changes, Row},
     tables::{Broken, Reader, unavailable},
 };
@@ -230,7 +231,7 @@ impl Batch<'_> {
         if still && found.row.is_none() {
             return Ok(None);
         }
-        self.look(key, |tables| tables.row(key, self.now))
+        self.look(key, |tables| tables.row(key, self.now, Haste::Wait))
     }
 
     /// Whether another key that would have the same place in the tables is on its way there.

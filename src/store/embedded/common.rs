@@ -10,6 +10,8 @@ use std::{
 
 use redb::{StorageBackend, backends::InMemoryBackend};
 
+use super::peeking::Peek;
+
 /// Its clones are the same file.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
@@ -29,6 +31,8 @@ impl Default for Common {
         Self { file: Arc::new(InMemoryBackend::new()), forced: Arc::default() }
     }
 }
+
+impl Peek for Common {}
 
 impl StorageBackend for Common {
     fn len(&self) -> io::Result<u64> {

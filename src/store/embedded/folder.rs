@@ -8,7 +8,12 @@ use std::{
 
 use redb::{DatabaseError, backends::FileBackend};
 
-use super::{journal::File, paced::Paced, tables::unavailable};
+use super::{
+    journal::File,
+    paced::Paced,
+    peeking::{self, Peeking},
+    tables::unavailable,
+};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Why the file cannot be used, in one line.
@@ -58,8 +63,8 @@ pub(super) fn journal(file: &Path) -> io::Result<File> {
 }
 
 /// Opens the file of the responses, and creates it if need be.
-pub(super) fn responses(file: &Path) -> io::Result<File> {
-    Ok(Box::new(Paced::new(FileBackend::new(open(file)?).map_err(io::Error::other)?)))
+pub(super) fn responses(file: &Path) -> io::Result<peeking::File> {
+    Ok(Box::new(Peeking::new(open(file)?)?))
 }
 
 /// Opens the file of the tables, and creates it if need be.

@@ -28,7 +28,10 @@ use std::{
 };
 
 use redb::{Database, StorageBackend, backends::FileBackend};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 
 use self::{
     committer::Committer,
@@ -37,12 +40,14 @@ use self::{
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
-    recent::Shared,
+    recent::{Found, Shared},
+    responses::Haste,
     tables::{Broken, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
 use crate::{
     ambient::Ambient,
+    engine::record::{StoreKey, Timestamp},
     mutants::{Mutant, is_active},
 };
 
@@ -61,6 +66,7 @@ mod opening;
 mod operations;
 mod options;
 mod paced;
+mod peeking;
 mod recent;
 mod responses;
 mod row;
@@ -68,6 +74,9 @@ mod shelf;
 mod tables;
 
 pub use options::EmbeddedOptions;
+
+/// How many reads may wait for the disk: more would wait for each other there.
+const READERS: usize = 32;
 
 /// The database in the data folder.
 const FILE: &str = "records.redb";
@@ -81,9 +90,9 @@ const JOURNAL: [&str; 2] = ["journal.0", "journal.1"];
 /// A store in a data folder.
 ///
 /// An operation that was answered with `Ok` survives a crash and a power cut, as
-/// far as the disk keeps what it acknowledges. Lookups read the file in the
-/// caller's task, which costs microseconds as long as the operating system has the
-/// pages in memory.
+/// far as the disk keeps what it acknowledges. Lookups read what the operating system has in
+/// memory in the caller's task, which costs microseconds. A response that it has not is read by a
+/// thread of tokio's that may block, so that nobody else waits for the disk (on Linux).
 ///
 /// Dropping the store finishes what was queued and blocks until that is done.
 #[derive(Debug)]
@@ -94,6 +103,8 @@ pub struct EmbeddedStore {
     /// The committer and the mover, in this order.
     threads: Vec<JoinHandle<()>>,
     reply_within: Duration,
+    /// Who may wait for the disk at a time, to read what is not in memory.
+    readers: Arc<Semaphore>,
 }
 
 impl EmbeddedStore {
@@ -161,7 +172,7 @@ impl EmbeddedStore {
             .create_with_backend(Paced::new(tables))
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
-        let responses = Box::new(Paced::new(responses));
+        let responses: peeking::File = Box::new(Paced::new(responses));
         Self::start(database, (responses, journal), "a custom backend", ambient, options)
     }
 
@@ -183,7 +194,7 @@ impl EmbeddedStore {
 
     fn start(
         database: Database,
-        (responses, journal): (File, [File; 2]),
+        (responses, journal): (peeking::File, [File; 2]),
         name: &str,
         ambient: Arc<dyn Ambient>,
         options: EmbeddedOptions,
@@ -205,8 +216,36 @@ impl EmbeddedStore {
             spawn("oncegate-commit", || committer.run())?,
             spawn("oncegate-tables", || mover.run())?,
         ];
-        let reply_within = options.reply_timeout;
-        Ok(Self { shared, jobs: Some(jobs), threads: threads.into(), reply_within })
+        Ok(Self {
+            shared,
+            jobs: Some(jobs),
+            threads: threads.into(),
+            reply_within: options.reply_timeout,
+            readers: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// The row of `key`; what has expired `now` may be left out. It is read here if it is in
+    /// memory, or else where nobody else waits for it, for as long as the disk may take.
+    async fn find(&self, key: &StoreKey, now: Timestamp) -> Result<Found, StoreError> {
+        match self.shared.find(key, now, Haste::Now) {
+            Err(error) if would_wait(&error) => {}
+            found => return found.map_err(unreadable),
+        }
+        let (shared, readers, key) = (Arc::clone(&self.shared), Arc::clone(&self.readers), *key);
+        let read = async {
+            let place = readers.acquire_owned().await;
+            let read = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                shared.find(&key, now, Haste::Wait)
+            });
+            read.await.map_err(|_| StoreError::failed())?.map_err(unreadable)
+        };
+        timeout(self.reply_within, read).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    fn late(&self) -> StoreError {
+        StoreError::timeout("the disk of the embedded store", self.reply_within)
     }
 
     /// Hands an operation to the committer and waits for its answer, for as long as the disk
@@ -214,7 +253,7 @@ impl EmbeddedStore {
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         self.shared.check().map_err(StoreError::undone)?;
         let limit = self.reply_within;
-        let late = || StoreError::timeout("the disk of the embedded store", limit);
+        let late = || self.late();
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
         // What is taken back is done when the disk is back, whoever still waits for it.
@@ -268,6 +307,11 @@ impl StoreError {
     }
 }
 
+/// Whether it was not read because that would wait for the disk.
+fn would_wait(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 fn unreadable(error: Broken) -> StoreError {
     let kind = match *error {
         redb::Error::Corrupted(_) => StoreErrorKind::Corrupt,
@@ -275,3 +319,6 @@ fn unreadable(error: Broken) -> StoreError {
     };
     StoreError::new(kind, "the embedded store cannot read").because(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

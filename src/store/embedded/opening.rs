@@ -7,6 +7,7 @@ use redb::Database;
 use super::{
     journal::{self, File, Flaw, Secret},
     meta::{self, Meta},
+    peeking,
     row::{self, Changes},
     shelf,
     tables::{FORMAT, Layout, Reader, unavailable},
@@ -23,7 +24,7 @@ use crate::{
 /// `name` is for errors.
 pub(super) fn tables(
     database: &Database,
-    responses: File,
+    responses: peeking::File,
     journal: &[File; 2],
     name: &str,
     ambient: &dyn Ambient,

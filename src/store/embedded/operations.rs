@@ -31,8 +31,7 @@ impl Store for EmbeddedStore {
         let (key, fence) = (*key, record.fence());
         // What is there lasts; only an absent key needs the committer's word.
         let now = self.shared.ambient.now();
-        let unread = |error| unreadable(error).undone();
-        let found = self.shared.find(&key, now).map_err(unread)?;
+        let found = self.find(&key, now).await.map_err(StoreError::undone)?;
         if let Some(row) = &found.row {
             let held = row.record(now);
             if held != Ok(None) {
@@ -64,14 +63,14 @@ impl Store for EmbeddedStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         self.shared.check()?;
         let now = self.shared.ambient.now();
-        let row = self.shared.find(key, now).map_err(unreadable)?.row;
+        let row = self.find(key, now).await?.row;
         Ok(row.map_or(Ok(None), |row| row.record(now))?)
     }
 
     async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
         self.shared.check()?;
         let now = self.shared.ambient.now();
-        let row = self.shared.find(key, now).map_err(unreadable)?.row;
+        let row = self.find(key, now).await?.row;
         Ok(row.map_or(Ok(None), |row| row.age(now))?)
     }
 

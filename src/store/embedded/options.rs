@@ -47,7 +47,7 @@ pub struct EmbeddedOptions {
     /// a remote store whose reply is late; and as long as the disk does not answer, what comes is
     /// refused at once, so that nothing piles up.
     ///
-    /// It does not bound the read of an old record from a disk that hangs.
+    /// A look for an old record whose page of the index is not in memory is not bounded.
     pub reply_timeout: Duration,
 }
 

@@ -22,6 +22,7 @@ use std::{
 use redb::Database;
 
 use super::{
+    responses::Haste,
     row::{Changes, Row},
     tables::{self, Broken, Reader, halves},
 };
@@ -130,8 +131,14 @@ impl Shared {
         if self.failed.load(Relaxed) { Err(StoreError::failed()) } else { Ok(()) }
     }
 
-    /// The row of `key`; what has expired `now` may be left out.
-    pub(super) fn find(&self, key: &StoreKey, now: Timestamp) -> Result<Found, Broken> {
+    /// The row of `key`; what has expired `now` may be left out. In haste, one that would have to
+    /// be waited for is an error.
+    pub(super) fn find(
+        &self,
+        key: &StoreKey,
+        now: Timestamp,
+        haste: Haste,
+    ) -> Result<Found, Broken> {
         let recent = self.recent();
         let as_of = recent.moved;
         if let Some(row) = recent.get(key) {
@@ -139,7 +146,7 @@ impl Shared {
         }
         let tables = Arc::clone(&recent.tables);
         drop(recent);
-        let row = tables.row(key, now)?.map(Arc::new);
+        let row = tables.row(key, now, haste)?.map(Arc::new);
         Ok(Found { row, as_of })
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     ambient::System,
     engine::record::StoreKey,
-    store::embedded::{common::Common, meta, row::Row, tables::Reader},
+    store::embedded::{common::Common, meta, responses::Haste, row::Row, tables::Reader},
 };
 
 /// Before anything expires.
@@ -114,7 +114,7 @@ fn what_replaces_a_record_leaves_nothing_of_it() {
     tables.put(1, Some(row(3, 300, Some(250))));
     tables.put(1, Some(row(4, 300, Some(250))));
     assert_eq!(tables.rows(), (0, 1));
-    let held = tables.read().row(&key(1), EVER).unwrap();
+    let held = tables.read().row(&key(1), EVER, Haste::Wait).unwrap();
     assert_eq!(held, Some(row(4, 300, Some(250))));
     // A claim of the key after its record has expired, before that was removed.
     tables.put(1, Some(row(5, 400, None)));
@@ -133,7 +133,7 @@ fn what_has_expired_is_removed_little_by_little() {
     assert_eq!((tables.is_due(99), tables.sweep(99, 100)), (false, 0));
     assert_eq!((tables.is_due(100), tables.sweep(100, 4), tables.rows()), (true, 4, (4, 6)));
     assert_eq!((tables.is_due(100), tables.sweep(100, 100), tables.rows()), (true, 6, (10, 0)));
-    let bare = tables.read().row(&key(3), EVER).unwrap();
+    let bare = tables.read().row(&key(3), EVER, Haste::Wait).unwrap();
     assert_eq!(bare, Some(Row { response: None, ..row(3, 200, Some(100)) }));
     assert_eq!((tables.is_due(199), tables.sweep(199, 100)), (false, 0));
     assert_eq!((tables.is_due(200), tables.sweep(200, 4), tables.rows()), (true, 4, (6, 0)));
@@ -153,11 +153,11 @@ fn a_key_that_shares_its_half_with_another_is_refused() {
     {
         tables.put(1, Some(first.clone()));
         let reader = tables.read();
-        assert!(reader.row(&twin, EVER).is_err() && reader.bare(&twin, EVER).is_err());
+        assert!(reader.row(&twin, EVER, Haste::Wait).is_err() && reader.bare(&twin, EVER).is_err());
         // Had they come so close that no look was between them.
         let changes = Changes::from([(twin, Some(Arc::new(again)))]);
         assert!(tables.store(&changes, 1, 0, 0).is_err());
-        assert_eq!(tables.read().row(&key(1), EVER).unwrap(), Some(first));
+        assert_eq!(tables.read().row(&key(1), EVER, Haste::Wait).unwrap(), Some(first));
     }
     let changes = [key(9), near(9)].map(|key| (key, Some(Arc::new(row(5, 100, None)))));
     assert!(tables.store(&Changes::from(changes), 1, 0, 0).is_err());
@@ -179,24 +179,33 @@ fn what_lies_behind_a_damaged_response_stays_where_it_is() {
             let sweep = (tables.is_due(100), tables.sweep(100, 100), tables.is_due(100));
             assert_eq!(sweep, swept, "byte {at}");
             let reader = tables.read();
-            let before = reader.row(&key(1), EVER).unwrap();
+            let before = reader.row(&key(1), EVER, Haste::Wait).unwrap();
             assert_eq!(before, Some(Row { response: None, ..row(1, 200, Some(100)) }));
-            assert!(reader.row(&key(2), EVER).is_err());
-            assert_eq!(reader.row(&key(3), EVER).unwrap(), Some(row(3, 200, Some(100))));
+            assert!(reader.row(&key(2), EVER, Haste::Wait).is_err());
+            assert_eq!(
+                reader.row(&key(3), EVER, Haste::Wait).unwrap(),
+                Some(row(3, 200, Some(100)))
+            );
             // It is come upon once more.
             tables.open_again();
         }
         tables.put(3, Some(row(4, 400, Some(300))));
-        assert_eq!(tables.read().row(&key(3), EVER).unwrap(), Some(row(4, 400, Some(300))));
+        assert_eq!(
+            tables.read().row(&key(3), EVER, Haste::Wait).unwrap(),
+            Some(row(4, 400, Some(300)))
+        );
         assert_eq!(tables.sweep(400, 100), 2, "the first key's head, and the third");
         let reader = tables.read();
-        assert_eq!([1, 3].map(|number| reader.row(&key(number), EVER).unwrap()), [None, None]);
-        assert!(reader.row(&key(2), EVER).is_err());
+        assert_eq!(
+            [1, 3].map(|number| reader.row(&key(number), EVER, Haste::Wait).unwrap()),
+            [None, None]
+        );
+        assert!(reader.row(&key(2), EVER, Haste::Wait).is_err());
         // When its record is over its place is free, whatever lies there.
-        assert_eq!(reader.row(&key(2), Timestamp(200)).unwrap(), None);
+        assert_eq!(reader.row(&key(2), Timestamp(200), Haste::Wait).unwrap(), None);
         let next = Changes::from([(key(2), Some(Arc::new(row(5, 500, None))))]);
         tables.store(&next, 1, 200, 0).unwrap();
-        assert_eq!(tables.read().row(&key(2), EVER).unwrap(), Some(row(5, 500, None)));
+        assert_eq!(tables.read().row(&key(2), EVER, Haste::Wait).unwrap(), Some(row(5, 500, None)));
     }
 }
 
@@ -254,7 +263,7 @@ proptest! {
             tables.rows();
             let reader = tables.read();
             for number in 0..24 {
-                let held = reader.row(&key(number), EVER).unwrap();
+                let held = reader.row(&key(number), EVER, Haste::Wait).unwrap();
                 let Some(row) = expected.get(&number) else {
                     prop_assert_eq!(held, None);
                     continue;

@@ -29,9 +29,10 @@ use redb::{
 
 use super::{
     index::{self, Index, Place},
-    journal::File,
-    responses::{self, Responses, Spot},
+    peeking::File,
+    responses::{self, Haste, Responses, Spot},
     row::{Changes, Row},
+    would_wait,
 };
 use crate::{
     engine::record::{StoreKey, Timestamp},
@@ -100,8 +101,20 @@ impl Reader {
     }
 
     /// The row of `key`, unless it has expired `now`.
-    pub(super) fn row(&self, key: &StoreKey, now: Timestamp) -> Result<Option<Row>, Broken> {
-        self.look(key, now, responses::Reading::row)
+    pub(super) fn row(
+        &self,
+        key: &StoreKey,
+        now: Timestamp,
+        haste: Haste,
+    ) -> Result<Option<Row>, Broken> {
+        self.look(
+            key,
+            now,
+            match haste {
+                Haste::Wait => responses::Reading::row,
+                Haste::Now => responses::Reading::row_now,
+            },
+        )
     }
 
     /// What has expired is not read: it may be damaged, and nobody is locked out for ever.
@@ -111,9 +124,11 @@ impl Reader {
             return Ok(None);
         };
         // It is there, whatever the disk says.
-        let (found, row) = self
-            .at(place, half, read)
-            .map_err(|error| corrupted(&format!("a record that cannot be read: {error}")))?;
+        let (found, row) =
+            self.at(place, half, read).map_err(|error| match would_wait(&error) {
+                true => error,
+                false => corrupted(&format!("a record that cannot be read: {error}")),
+            })?;
         // The times of a row that is read without its response are not covered by its check
         // sum, and one that seems to have expired is anybody's to remove.
         let is_it = row.until == place.0 || is_active(Mutant::TrustTimes);

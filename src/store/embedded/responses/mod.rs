@@ -34,7 +34,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use self::space::{Space, UNIT, units};
 use super::{
     index::Place,
-    journal::File,
+    peeking::File,
     row::{self, Row},
     tables::{Broken, META, broken, corrupted},
 };
@@ -47,7 +47,7 @@ mod reading;
 mod space;
 mod writing;
 
-pub(super) use self::reading::Reading;
+pub(super) use self::reading::{Haste, Reading};
 
 const EXTENTS: TableDefinition<'_, u32, (u64, u32, u32, u64)> = TableDefinition::new("extents");
 

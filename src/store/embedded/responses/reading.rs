@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::{Spot, checked};
 use crate::{
     engine::record::{StoreKey, Timestamp},
+    mutants::{Mutant, is_active},
     store::embedded::{
-        journal::File,
+        peeking::File,
         row::{self, Row},
         tables::{Broken, broken, corrupted},
     },
@@ -16,6 +17,15 @@ use crate::{
 
 /// As much of a row as is read for its head.
 const FRONT: usize = 512;
+
+/// Whether somebody may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Haste {
+    /// What would have to be waited for is an error.
+    Now,
+    /// He may.
+    Wait,
+}
 
 /// The extents as they were at one moment.
 #[derive(Debug)]
@@ -44,22 +54,28 @@ impl Reading {
     /// The row at `spot` and its key. `None`: its head is in `records`.
     pub(in super::super) fn row(&self, spot: Spot) -> Result<Option<(StoreKey, Row)>, Broken> {
         let Some(start) = self.start(spot) else { return Ok(None) };
-        self.whole(start, spot).map(Some)
+        self.whole(start, spot, Haste::Wait).map(Some)
+    }
+
+    /// The same, but for one that would have to be waited for.
+    pub(in super::super) fn row_now(&self, spot: Spot) -> Result<Option<(StoreKey, Row)>, Broken> {
+        let Some(start) = self.start(spot) else { return Ok(None) };
+        self.whole(start, spot, Haste::Now).map(Some)
     }
 
     /// The same without the response.
     pub(in super::super) fn bare(&self, spot: Spot) -> Result<Option<(StoreKey, Row)>, Broken> {
         let Some(start) = self.start(spot) else { return Ok(None) };
-        let mut front = self.bytes(start, FRONT.min(spot.length as usize))?;
+        let mut front = self.bytes(start, FRONT.min(spot.length as usize), Haste::Wait)?;
         if let Some(found) = row::take_bare(&mut front) {
             return Ok(Some(found));
         }
-        let (key, row) = self.whole(start, spot)?;
+        let (key, row) = self.whole(start, spot, Haste::Wait)?;
         Ok(Some((key, Row { response: None, ..row })))
     }
 
-    fn whole(&self, start: u64, spot: Spot) -> Result<(StoreKey, Row), Broken> {
-        let mut bytes = self.bytes(start, spot.length as usize)?;
+    fn whole(&self, start: u64, spot: Spot, haste: Haste) -> Result<(StoreKey, Row), Broken> {
+        let mut bytes = self.bytes(start, spot.length as usize, haste)?;
         checked(&mut bytes).ok_or_else(|| corrupted("a damaged response"))
     }
 
@@ -70,9 +86,13 @@ impl Reading {
         (spot.offset >= left).then_some(start + u64::from(spot.offset))
     }
 
-    fn bytes(&self, start: u64, length: usize) -> Result<Bytes, Broken> {
+    fn bytes(&self, start: u64, length: usize, haste: Haste) -> Result<Bytes, Broken> {
         let mut bytes = vec![0; length];
-        self.file.read(start, &mut bytes).map_err(broken)?;
+        match haste {
+            Haste::Now if !is_active(Mutant::WaitInPlace) => self.file.read_now(start, &mut bytes),
+            Haste::Now | Haste::Wait => self.file.read(start, &mut bytes),
+        }
+        .map_err(broken)?;
         Ok(bytes.into())
     }
 }
