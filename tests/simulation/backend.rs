@@ -132,7 +132,7 @@ impl Upstream {
             let _ = frames.send(end).await;
         });
         let _ = head.await;
-        call.has_head = true;
+        call.since = Instant::now();
         // A response that is only handed on ends when its client leaves. So does one
         // that is too long, once its status is recorded.
         let shape = call.world.scenario.shape;
@@ -296,8 +296,12 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let frame = self.frames.poll_recv(cx);
-        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-            self.call.finished = true;
+        match &frame {
+            Poll::Ready(None | Some(Err(_))) => self.call.finished = true,
+            Poll::Ready(Some(Ok(_))) if self.call.world.scenario.shape == Shape::Live => {
+                self.call.since = Instant::now();
+            }
+            _ => {}
         }
         frame.map(|frame| frame.map(|frame| frame.map(Frame::data)))
     }
@@ -307,25 +311,26 @@ impl Body for Answer {
 struct Call {
     world: Arc<World>,
     node: Arc<Node>,
+    /// When the part of the response that is waited for began: its head, then its body, or a piece
+    /// of one that is live.
     since: Instant,
-    has_head: bool,
     finished: bool,
 }
 
 impl Call {
     fn new(world: &Arc<World>, node: &Arc<Node>) -> Self {
         let (world, node) = (Arc::clone(world), Arc::clone(node));
-        Self { world, node, since: Instant::now(), has_head: false, finished: false }
+        Self { world, node, since: Instant::now(), finished: false }
     }
 
     /// Whether the process has a right to hang up: it is gone or told to give up, or
-    /// the response is overdue five times over.
+    /// a part of the response is overdue five times over.
     fn may_end(&self) -> bool {
         let overdue = self
             .world
             .scenario
             .response_timeout
-            .is_some_and(|limit| !self.has_head && self.since.elapsed() >= limit * 5);
+            .is_some_and(|limit| self.since.elapsed() >= limit * 5);
         self.finished || overdue || self.node.is_dead() || self.node.gives_up()
     }
 }
