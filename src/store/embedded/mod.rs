@@ -232,6 +232,11 @@ impl EmbeddedStore {
             Err(error) if would_wait(&error) => {}
             found => return found.map_err(unreadable),
         }
+        // The index has it, so it is no key of which nothing is known.
+        let unread = || {
+            let what = "the embedded store cannot read a record that is not in memory";
+            StoreError::new(StoreErrorKind::Corrupt, what)
+        };
         let (shared, readers, key) = (Arc::clone(&self.shared), Arc::clone(&self.readers), *key);
         let read = async {
             let place = readers.acquire_owned().await;
@@ -239,9 +244,11 @@ impl EmbeddedStore {
                 let _place = place;
                 shared.find(&key, now, Haste::Wait)
             });
-            read.await.map_err(|_| StoreError::failed())?.map_err(unreadable)
+            read.await.map_err(|_| unread())?.map_err(unreadable)
         };
-        timeout(self.reply_within, read).await.unwrap_or_else(|_| Err(self.late()))
+        timeout(self.reply_within, read)
+            .await
+            .unwrap_or_else(|_| Err(unread().because(self.late())))
     }
 
     fn late(&self) -> StoreError {
@@ -253,13 +260,12 @@ impl EmbeddedStore {
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         self.shared.check().map_err(StoreError::undone)?;
         let limit = self.reply_within;
-        let late = || self.late();
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
         // What is taken back is done when the disk is back, whoever still waits for it.
         let waits = job.takes_back() || is_active(Mutant::QueueAtHungDisk);
         if !waits && self.shared.hand.is_busy_for(limit) {
-            return Err(late().undone());
+            return Err(self.late().undone());
         }
         if let Some(jobs) = &self.jobs {
             // A queue without a reader drops the job, which the next line notices.
@@ -269,7 +275,7 @@ impl EmbeddedStore {
         if is_active(Mutant::WaitForDisk) {
             return answer.await;
         }
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
+        timeout(limit, answer).await.unwrap_or_else(|_| Err(self.late()))
     }
 }
 
