@@ -19,9 +19,12 @@ use support::{
     backend::{RICH, chunked},
     client::{Answer, Connection, post, post_with, send},
     eventually,
-    gate::both,
+    gate::{Gate, both},
     http2::{Client, answer, head, keyed},
+    patience,
+    scripted::Service,
 };
+use tokio::time::timeout;
 
 /// What must be the same in every replay.
 fn recorded(answer: &Answer) -> Answer {
@@ -198,6 +201,27 @@ async fn duplicates_on_one_connection() {
     assert_eq!(other.status, 201);
     assert!(waiting.iter().all(|answer| answer.text() == "execution 1"));
     assert_eq!(backend.executions("k"), 1);
+}
+
+/// Each piece reaches the other side before the next one is made.
+#[tokio::test]
+async fn bodies_pass_as_they_come() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "").await;
+    let client = Client::open(gate.address).await;
+    let (response, mut sending) = client.begin(head("/up", &[]), false).await.unwrap();
+    sending.send_data("one".into(), false).unwrap();
+    let mut peer = service.accept().await;
+    peer.until("one").await;
+    peer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nuno\r\n").await;
+    let mut body = response.await.unwrap().into_body();
+    let first = timeout(patience(), body.data()).await.expect("it does not wait for the rest");
+    assert_eq!(first.unwrap().unwrap(), "uno");
+    sending.send_data("two".into(), true).unwrap();
+    peer.until("two").await;
+    peer.write(b"3\r\ndos\r\n0\r\n\r\n").await;
+    assert_eq!(body.data().await.unwrap().unwrap(), "dos");
+    assert!(body.data().await.is_none());
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use support::{
     client::{Connection, post, send, try_send},
     eventually,
     gate::Process,
+    ports::Port,
 };
 
 fn oncegate(arguments: &[&str]) -> Output {
@@ -197,7 +198,8 @@ async fn what_stops_a_start_is_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let store = format!("file:{}", folder.path().display());
     let gate = Process::start(&store, &backend.url(), None);
-    let (taken, free) = (gate.address.to_string(), support::gate::free().to_string());
+    let free = Port::take();
+    let (taken, free) = (gate.address.to_string(), free.address().to_string());
     let cases = [
         (
             vec!["--listen", &taken, "--admin", &free, "--store", "memory:"],

@@ -12,6 +12,7 @@ use support::{
     client::{Connection, post, post_with, send},
     eventually,
     gate::{Gate, both},
+    ports::Port,
     sockets,
 };
 use tokio::{
@@ -119,6 +120,7 @@ async fn bodies_stream_both_ways() {
         200,
         "the answer begins before the request has ended"
     );
+    assert_eq!(client.chunk().await.unwrap(), b"uno", "and before the answer has");
     client.write(b"3\r\ntwo\r\n").await;
     read_until(&mut backend, b"two").await;
     client.write(b"0\r\n\r\n").await;
@@ -265,10 +267,11 @@ async fn every_request_is_timed_where_it_was() {
 #[tokio::test]
 async fn several_upstreams_take_turns_and_a_dead_one_is_skipped() {
     let (one, two) = (Backend::start().await, Backend::start().await);
-    let dead = support::gate::free();
+    let dead = Port::take();
     let settings = format!(
-        "[[route]]\nupstream.urls = [\"{}\", \"http://{dead}\", \"{}\"]",
+        "[[route]]\nupstream.urls = [\"{}\", \"http://{}\", \"{}\"]",
         one.url(),
+        dead.address(),
         two.url()
     );
     let gate = Gate::start(&one.url(), &settings).await;

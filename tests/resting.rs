@@ -187,13 +187,15 @@ async fn idle() -> Duration {
     };
     let answered = async {
         let mut client = Connection::open(gate.address).await;
+        let asked = Instant::now();
         client.ask(&post_with("/pay", &[], "")).await;
         let begin = Instant::now();
         assert!(client.is_closed().await);
+        assert!(asked.elapsed() >= Duration::from_secs(3), "{:?}", asked.elapsed());
         begin.elapsed()
     };
     let (silent, answered) = tokio::join!(silent, answered);
-    assert!(silent.min(answered) >= Duration::from_millis(2900), "{silent:?}, {answered:?}");
+    assert!(silent >= Duration::from_secs(3), "{silent:?}");
     silent.max(answered)
 }
 

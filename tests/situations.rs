@@ -11,7 +11,11 @@ use support::{
     client::{Answer, Connection, post, post_with, send, try_send},
     eventually,
     gate::{Gate, both},
+    patience,
+    ports::Port,
+    scripted::Service,
 };
+use tokio::time::timeout;
 
 /// The headers that say whether an answer is the first or a replay.
 fn without_marks(answer: &Answer) -> Vec<(String, Vec<u8>)> {
@@ -222,18 +226,16 @@ async fn bodies_are_bounded_one_by_one_and_together() {
 
 #[tokio::test]
 async fn what_was_not_sent_is_released() {
-    let nobody = support::gate::free();
-    let gate = Gate::start(&format!("http://{nobody}"), "").await;
+    let nobody = Port::take();
+    let gate = Gate::start(&format!("http://{}", nobody.address()), "").await;
     let answer = send(gate.address, &post("/pay", "k", "")).await;
     assert_eq!((answer.status, answer.problem()), (502, "upstream-unreachable".to_owned()));
     assert_eq!(answer.header("proxy-status"), "oncegate; error=connection_refused");
     assert_eq!(answer.header("retry-after"), "1");
 
-    let listener = tokio::net::TcpListener::bind(nobody).await.unwrap();
-    let accepted = tokio::spawn(async move { listener.accept().await.unwrap() });
-    let retry = tokio::spawn(async move { try_send(gate.address, &post("/pay", "k", "")).await });
-    let _ = accepted.await.unwrap();
-    let _ = retry.await;
+    let backend = Backend::at(nobody.address()).await;
+    assert_eq!(send(gate.address, &post("/pay", "k", "")).await.status, 201);
+    assert_eq!(backend.executions("k"), 1);
 }
 
 #[tokio::test]
@@ -370,37 +372,33 @@ async fn a_response_too_large_to_record_is_delivered_and_remembered() {
 
 #[tokio::test]
 async fn live_responses_arrive_as_they_are_made_and_are_recorded_at_their_end() {
-    let (_, gate) = both("").await;
-    drop(gate);
-    // A backend of this test's own: it sends the second event when the first has arrived.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let _ = stream.read(&mut [0; 4096]).await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n").await.unwrap();
-        may_go_on.await.unwrap();
-        stream.write_all(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n").await.unwrap();
-        std::future::pending::<()>().await;
-    });
-    let gate = Gate::start(&url, "").await;
-    let mut client = Connection::open(gate.address).await;
-    client.write(&post("/events", "k", "")).await;
-    let head = client.head().await.unwrap();
-    assert_eq!((head.status, head.header("cache-status")), (200, "oncegate; fwd=miss; stored=?0"));
-    assert_eq!(send(gate.address, &post("/events", "k", "")).await.problem(), "key-in-use");
-    go_on.send(()).unwrap();
-    eventually("it is recorded", async || {
-        send(gate.address, &post("/events", "k", "")).await.status == 200
-    })
-    .await;
-    let replay = send(gate.address, &post("/events", "k", "")).await;
-    assert_eq!(
-        (replay.text(), replay.header("idempotent-replayed")),
-        ("data: 1\n\ndata: 2\n\n", "true")
-    );
+    let kinds = ["text/event-stream; charset=utf-8", "application/x-ndjson", "application/grpc"];
+    for kind in kinds {
+        let service = Service::start().await;
+        let gate = Gate::start(&service.url(), "").await;
+        let mut client = Connection::open(gate.address).await;
+        client.write(&post("/events", "k", "")).await;
+        let mut peer = service.accept().await;
+        peer.head().await;
+        let framing = "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
+        peer.write(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}").as_bytes()).await;
+        let head = client.head().await.unwrap();
+        let status = head.header("cache-status");
+        assert_eq!((head.status, status), (200, "oncegate; fwd=miss; stored=?0"), "{kind}");
+        // The second event is sent when the first has arrived.
+        let first = timeout(patience(), client.chunk()).await.expect("it arrives at once");
+        assert_eq!(first.unwrap(), b"data: 1\n\n");
+        let duplicate = send(gate.address, &post("/events", "k", "")).await;
+        assert_eq!(duplicate.problem(), "key-in-use", "{kind}");
+        peer.write(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n").await;
+        eventually("it is recorded", async || {
+            send(gate.address, &post("/events", "k", "")).await.status == 200
+        })
+        .await;
+        let replay = send(gate.address, &post("/events", "k", "")).await;
+        let seen = (replay.text(), replay.header("idempotent-replayed"));
+        assert_eq!(seen, ("data: 1\n\ndata: 2\n\n", "true"), "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -532,19 +530,4 @@ async fn what_is_left_after_the_drain_is_unknown() {
     let retry = send(gate.address, &post("/hang", "k", "")).await;
     assert_eq!((retry.status, retry.member("reason")), (409, "owner_lost".into()));
     assert_eq!(backend.executions("k"), 1);
-}
-
-#[tokio::test]
-async fn slow_backends_keep_their_lease() {
-    let (backend, gate) = both("[idempotency]\nlease = \"150ms\"").await;
-    let running = tokio::spawn(send_owned(gate.address, post("/gate/a", "k", "pay")));
-    eventually("the backend has it", async || backend.count() == 1).await;
-    let started = tokio::time::Instant::now();
-    while started.elapsed() < Duration::from_millis(700) {
-        let duplicate = send(gate.address, &post("/gate/a", "k", "pay")).await;
-        assert_eq!(duplicate.problem(), "key-in-use", "a slow backend is not an unknown outcome");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    backend.open("a", 1);
-    assert_eq!(running.await.unwrap().status, 201);
 }

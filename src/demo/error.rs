@@ -32,6 +32,12 @@ pub(crate) enum DemoError {
     /// The ledger failed while it was in use.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The link would perhaps break nothing.
+    #[error(
+        "so few payments may all come through a link that breaks so little, and then there is \
+         no story: --payments must be {0} or more, or --before and --after higher"
+    )]
+    TooFew(u64),
     /// There is no folder for temporary data.
     #[error("cannot make a temporary data folder: {0}; point TMPDIR at a folder with room")]
     Scratch(io::Error),

@@ -1,11 +1,12 @@
 //! `oncegate demo`: everything in one process, on free loopback ports.
 //!
 //! ```text
-//!  round     the way of a payment
-//!  1, 2      client ──▶ link ──▶ payments
-//!  3         client ──▶ link ──▶ gate ──▶ payments
-//!  4 hold    client ──▶ gate ──▶ link ──▶ payments
-//!  4 retry   client ──▶ gate ──▶ link ──▶ payments that answer 208 to duplicates
+//!  round        the way of a payment
+//!  1, 2         client ──▶ link ──▶ payments
+//!  3            client ──▶ link ──▶ gate ──▶ payments
+//!  4 hold       client ──▶ gate ──▶ link ──▶ payments
+//!  4 retry      client ──▶ gate ──▶ link ──▶ payments that answer 208 to duplicates
+//!  4 reconcile  client ──▶ gate ──▶ link ──▶ payments that can be asked
 //! ```
 //!
 //! Ledgers and the gates' stores lie in a temporary folder that goes with the
@@ -54,6 +55,10 @@ pub(crate) struct Stage {
 /// # Errors
 /// When a part does not start, a ledger cannot be read, or Ctrl-C is pressed.
 pub(crate) async fn tell(args: StoryArgs, start_gate: StartGate) -> Run {
+    let needed = fewest(args.before.0, args.after.0);
+    if args.payments < needed {
+        return Err(DemoError::TooFew(needed));
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     let odds = Odds { before: args.before.0, after: args.after.0, seed };
     let stage = Stage::set(odds, start_gate).await?;
@@ -170,6 +175,15 @@ impl Stage {
             links.iter().map(|resets| resets.after()).sum::<u64>(),
         )
     }
+}
+
+/// So many payments that in one run of a billion none is lost in round 1, or none paid twice in
+/// round 2. A payment is lost there if its one connection is reset before it arrives, and paid
+/// twice if the response to its first arrival is reset.
+pub(crate) fn fewest(before: f64, after: f64) -> u64 {
+    let passes = 1.0 - before.min(after);
+    // Shares are at least a hundredth, so this is a number of some thousands at the most.
+    (1e-9_f64.ln() / passes.ln()).ceil() as u64
 }
 
 /// So many attempts that in one run of a billion a client gives up by bad luck.

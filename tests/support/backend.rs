@@ -72,7 +72,12 @@ pub const RICH: &[u8] = b"HTTP/1.1 201 Created\r\nSet-Cookie: a=1\r\nLocation: /
 
 impl Backend {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// The same where it was not yet, or no longer.
+    pub async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let backend = Self { address: listener.local_addr().unwrap(), ledger: Arc::default() };
         let accepting = backend.clone();
         tokio::spawn(async move {
@@ -184,10 +189,10 @@ impl Backend {
                 "raw" => {
                     self.ledger.raw.lock().unwrap().get(argument).expect("put by the test").clone()
                 }
-                "large" => {
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", number());
-                    [head.into_bytes(), vec![b'x'; number()]].concat()
-                }
+                "large" => match large(&mut stream, number()).await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
                 _ => created(&seen),
             };
             if stream.write_all(&response).await.is_err() {
@@ -195,6 +200,18 @@ impl Backend {
             }
         }
     }
+}
+
+/// Writes a response of `length` bytes piece by piece: a test may ask for many at once.
+async fn large(stream: &mut TcpStream, mut length: usize) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    while length > 0 {
+        let piece = length.min(1 << 16);
+        stream.write_all(&[b'x'; 1 << 16][..piece]).await?;
+        length -= piece;
+    }
+    Ok(())
 }
 
 /// A response in two chunks with a trailer.

@@ -103,16 +103,12 @@ impl Connection {
             }
             if answer.header("transfer-encoding") == "chunked" {
                 loop {
-                    let size = self.line().await?;
-                    let size =
-                        std::str::from_utf8(&size).unwrap().split(';').next().unwrap().to_owned();
-                    let size = usize::from_str_radix(size.trim(), 16).unwrap();
-                    if size == 0 {
+                    let piece = self.chunk().await?;
+                    if piece.is_empty() {
                         answer.trailers = self.fields().await?;
                         return Some(answer);
                     }
-                    answer.body.extend(self.take(size).await?);
-                    assert_eq!(self.line().await?, b"");
+                    answer.body.extend(piece);
                 }
             }
             let length = answer.header("content-length");
@@ -130,6 +126,18 @@ impl Connection {
         let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("{line}")).parse().unwrap();
         let headers = self.fields().await?;
         Some(Answer { status, headers, ..Answer::default() })
+    }
+
+    /// The next chunk of a body; the last one is empty, and its trailers follow.
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = self.line().await?;
+        let size = std::str::from_utf8(&size).unwrap().split(';').next().unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let piece = self.take(size).await?;
+        if size > 0 {
+            assert_eq!(self.line().await?, b"");
+        }
+        Some(piece)
     }
 
     async fn fields(&mut self) -> Option<Vec<(String, Vec<u8>)>> {

@@ -258,8 +258,3 @@ fn address_in(line: &str) -> SocketAddr {
     let (_, rest) = line.split_once("http://").unwrap();
     rest.split(['/', ' ']).next().unwrap().parse().unwrap()
 }
-
-/// An address at which nobody listens.
-pub fn free() -> SocketAddr {
-    Port::take().address()
-}
