@@ -57,6 +57,22 @@ pub enum Mutant {
     AllowHaste,
     /// Who has been answered and still sends is hung up on.
     HangUp,
+    /// What somebody else has written is not told by a Redis that takes no claims.
+    AdmitBeforeReading,
+    /// A Redis that is unfit says so before it says that it lost data.
+    TellUnfitFirst,
+    /// What the store has shown is forgotten when it is down a moment later.
+    ForgetWhatWasSeen,
+    /// A claim that may be there is removed though its request has passed.
+    FreeWhatHasPassed,
+    /// A key is free for duplicates when the store does not take that its outcome is unknown.
+    FreeWhatIsUnwritten,
+    /// What was learnt from the backend has the fence of the take-over before it.
+    OneRevision,
+    /// Whether an owner is at work is told by this gate's clock.
+    TrustOwnClock,
+    /// Callers whose credentials cannot be read are one.
+    StrangersAreAlike,
     /// Where requests pass a store that is down, one passes whose key has a record.
     PassWhatIsTaken,
     /// Whatever an operator says of an outcome that is still waited for is done.
@@ -169,7 +185,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 79] = [
+    pub const ALL: [Self; 87] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -195,6 +211,14 @@ impl Mutant {
         Self::SendTooLate,
         Self::AllowHaste,
         Self::HangUp,
+        Self::AdmitBeforeReading,
+        Self::TellUnfitFirst,
+        Self::ForgetWhatWasSeen,
+        Self::FreeWhatHasPassed,
+        Self::FreeWhatIsUnwritten,
+        Self::OneRevision,
+        Self::TrustOwnClock,
+        Self::StrangersAreAlike,
         Self::PassWhatIsTaken,
         Self::BelieveOperatorAtOnce,
         Self::WaitForResponses,

@@ -26,9 +26,9 @@ use oncegate::{
         fingerprint::Hasher,
         problem::Fault,
         reconcile::{Matcher, Reconcile},
-        record::StoredResponse,
+        record::{Fence, StoredResponse},
     },
-    store::MemoryStore,
+    store::{MemoryStore, Store as _},
 };
 use tokio::{
     task::JoinHandle,
@@ -47,6 +47,8 @@ enum Payment {
     Lost,
     /// Executes it after so long, and answers.
     Slow(Duration),
+    /// Executes it, and answers after so long.
+    Paid(Duration),
     /// Never answers, and executes nothing.
     Stuck,
 }
@@ -67,6 +69,7 @@ enum Lookup {
 /// A service, the ledger of what reached it, and a gate before it.
 #[derive(Clone)]
 struct World {
+    store: Arc<MemoryStore>,
     gate: Gate,
     reconcile: Reconcile,
     lease: Duration,
@@ -81,8 +84,10 @@ impl World {
     fn new(payment: Payment, lookup: Lookup) -> Self {
         let clock = Arc::new(Virtual(Instant::now()));
         let status = |status| Matcher { status: vec![status], json: None, equals: None };
+        let store = Arc::new(MemoryStore::new(clock.clone()));
         Self {
-            gate: Gate::builder(MemoryStore::new(clock.clone())).ambient(clock).build(),
+            gate: Gate::builder_on(store.clone()).ambient(clock).build(),
+            store,
             reconcile: Reconcile {
                 request: "GET /lookup/{key}".parse().unwrap(),
                 executed: status(StatusCode::OK),
@@ -97,6 +102,16 @@ impl World {
             executed: Arc::default(),
             lookups: Arc::default(),
         }
+    }
+
+    /// One whose payments are made, and another gate before the same service and on the same
+    /// store, whose clock is an hour ahead.
+    async fn and_a_fast_clock(payment: Payment) -> (Self, Self) {
+        let fast = Arc::new(Virtual(Instant::now()));
+        sleep(SECOND * 3600).await;
+        let world = Self::new(payment, Lookup::Honest);
+        let gate = Gate::builder_on(world.store.clone()).ambient(fast).build();
+        (world.clone(), Self { gate, ..world })
     }
 
     /// Sends the payment with the key `k`, and gives what became of it.
@@ -139,6 +154,11 @@ impl World {
         match payment {
             Payment::Lost => return Err(UpstreamError::sent(Fault::Terminated)),
             Payment::Slow(time) => sleep(time).await,
+            Payment::Paid(time) => {
+                self.executed.fetch_add(1, SeqCst);
+                sleep(time).await;
+                return Ok(Response::new(Full::from(Bytes::from_static(b"paid"))));
+            }
             Payment::Stuck => pending().await,
         }
         self.executed.fetch_add(1, SeqCst);
@@ -225,6 +245,47 @@ async fn an_operator_is_not_believed_before_the_owner_could_say_a_word() {
     assert_eq!(not_executed().await, Resolved::StillPending);
     sleep(SECOND * 6).await;
     assert_eq!(not_executed().await, Resolved::Applied, "nobody waits any more");
+}
+
+/// The clock of his gate is ahead; the owner is at work, and says so.
+#[tokio::test(start_paused = true)]
+async fn an_operator_with_a_fast_clock_does_not_free_what_runs() {
+    let (near, far) = World::and_a_fast_clock(Payment::Slow(SECOND * 9 / 10)).await;
+    let owner = near.pay();
+    sleep(SECOND / 2).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let shown = far.gate.store().get(&key).await.unwrap().unwrap().fence();
+    let policy = Policy { lease: far.lease, ..Policy::default() };
+    let resolved = far.gate.resolve(&key, shown, Resolution::NotExecuted, &policy).await.unwrap();
+    assert_eq!(resolved, Resolved::StillPending);
+    assert_eq!(owner.await.unwrap(), Outcome::Executed);
+    assert_eq!(near.payments(), 1);
+}
+
+/// What the service answers the owner is what retries get.
+#[tokio::test(start_paused = true)]
+async fn a_gate_with_a_fast_clock_does_not_ask_about_what_runs() {
+    let (near, far) = World::and_a_fast_clock(Payment::Paid(SECOND * 9 / 10)).await;
+    let owner = near.pay();
+    sleep(SECOND / 2).await;
+    assert_eq!(far.pay().await.unwrap(), Outcome::Unknown);
+    assert_eq!(owner.await.unwrap(), Outcome::Executed);
+    assert_eq!(far.pay().await.unwrap(), Outcome::Replayed);
+    assert_eq!((near.payments(), near.lookups.lock().unwrap().len()), (1, 0));
+}
+
+/// A take-over that is still on its way to the store must not undo it.
+#[tokio::test(start_paused = true)]
+async fn what_was_learnt_is_newer_than_a_take_over_before_it() {
+    let world = World::new(Payment::Lost, Lookup::Says(b"paid"));
+    assert_eq!(world.pay().await.unwrap(), Outcome::Unknown);
+    assert_eq!(world.pay().await.unwrap(), Outcome::Reconciled);
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let learnt = world.store.get(&key).await.unwrap().unwrap().fence();
+    let take_over = Fence::new(learnt.token);
+    assert!(learnt.admits(take_over) && !take_over.admits(learnt), "{learnt:?}");
 }
 
 #[tokio::test(start_paused = true)]

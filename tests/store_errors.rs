@@ -20,7 +20,8 @@ use clock::Virtual;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, Key, OnUnknown, Outcome, Policy, RequestBody, UpstreamError,
+    Gate, IdempotencyLayer, Key, OnUnknown, Outcome, Policy, RequestBody, ResponseBody,
+    UpstreamError,
     engine::{
         policy::{Keep, OnStoreDown},
         problem::Fault,
@@ -30,7 +31,7 @@ use oncegate::{
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, StoreErrorKind, Write},
 };
 use tokio::time::{Instant, sleep};
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -39,7 +40,12 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Failing {
     store: Arc<MemoryStore>,
     claim: Option<fn() -> StoreError>,
+    /// Claims are made, and their replies are lost.
+    loses_replies: Arc<AtomicBool>,
+    fails_to_claim: Arc<AtomicBool>,
     fails_to_swap: Arc<AtomicBool>,
+    /// The next swap comes too late, and then the store is gone.
+    is_overtaken: Arc<AtomicBool>,
     removals: Arc<AtomicUsize>,
 }
 
@@ -49,7 +55,10 @@ impl Failing {
         let store = Self {
             store: Arc::new(MemoryStore::new(clock.clone())),
             claim,
+            loses_replies: Arc::default(),
+            fails_to_claim: Arc::default(),
             fails_to_swap: Arc::default(),
+            is_overtaken: Arc::default(),
             removals: Arc::default(),
         };
         let gate = Gate::builder(store.clone()).ambient(clock).build();
@@ -67,10 +76,17 @@ impl Store for Failing {
     ) -> Result<Claimed, StoreError> {
         // Long enough for another request to follow.
         sleep(SECOND).await;
-        match self.claim {
+        if self.fails_to_claim.load(SeqCst) {
+            return Err(StoreError::timeout("claim", SECOND));
+        }
+        let claimed = match self.claim {
             Some(error) => Err(error()),
             None => self.store.claim(key, record, keep).await,
+        };
+        if self.loses_replies.load(SeqCst) {
+            return Err(StoreError::timeout("claim", SECOND));
         }
+        claimed
     }
 
     async fn swap(
@@ -80,15 +96,19 @@ impl Store for Failing {
         record: &Record,
         keep: Keep,
     ) -> Result<Write, StoreError> {
+        if self.is_overtaken.swap(false, SeqCst) {
+            self.fails_to_claim.store(true, SeqCst);
+            return Ok(Write::Fenced);
+        }
         if self.fails_to_swap.load(SeqCst) {
             return Err(StoreError::timeout("swap", SECOND));
         }
         self.store.swap(key, expect, record, keep).await
     }
 
-    async fn remove(&self, _: &StoreKey, _: Fence) -> Result<Write, StoreError> {
+    async fn remove(&self, key: &StoreKey, expect: Fence) -> Result<Write, StoreError> {
         self.removals.fetch_add(1, SeqCst);
-        Err(StoreError::timeout("remove", SECOND))
+        self.store.remove(key, expect).await
     }
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
@@ -112,6 +132,27 @@ fn payment() -> Request<Full<Bytes>> {
 
 fn outcome<B>(answer: Result<Response<B>, UpstreamError>) -> Outcome {
     *answer.unwrap().extensions().get::<Outcome>().unwrap()
+}
+
+/// A gate before a service that executes, and breaks the connection each time.
+fn breaking(
+    gate: Gate,
+    policy: Policy,
+) -> (
+    impl Service<
+        Request<Full<Bytes>>,
+        Response = Response<ResponseBody<Full<Bytes>>>,
+        Error = UpstreamError,
+    > + Clone,
+    Arc<AtomicUsize>,
+) {
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
+    let service = service_fn(move |_: Inbound| {
+        paid.fetch_add(1, SeqCst);
+        async { Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated)) }
+    });
+    (IdempotencyLayer::new(gate, policy).layer(service), payments)
 }
 
 /// A key that the store knows, or may know, is no key of which it says nothing.
@@ -183,15 +224,72 @@ async fn what_was_to_be_taken_over_does_not_pass() {
     let (store, gate) = Failing::new(None);
     let on_unknown = OnUnknown::Retry;
     let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
+    let (service, payments) = breaking(gate, policy);
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    store.fails_to_swap.store(true, SeqCst);
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
+    assert_eq!(payments.load(SeqCst), 1);
+}
+
+/// The store shows a record, somebody else changes it, and the store says no more.
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_does_not_pass() {
+    let (store, gate) = Failing::new(None);
+    let on_unknown = OnUnknown::Retry;
+    let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
+    let (service, payments) = breaking(gate, policy);
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    store.is_overtaken.store(true, SeqCst);
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
+    assert!(!store.is_overtaken.load(SeqCst));
+    assert_eq!(payments.load(SeqCst), 1);
+}
+
+/// The store has made the claim, and its reply was lost.
+#[tokio::test(start_paused = true)]
+async fn what_has_passed_is_unknown_where_its_claim_was_made() {
+    let (store, gate) = Failing::new(None);
+    let policy = Policy { on_store_down: OnStoreDown::Pass, ..Policy::default() };
     let payments = Arc::new(AtomicUsize::new(0));
     let paid = Arc::clone(&payments);
     let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |_: Inbound| {
         paid.fetch_add(1, SeqCst);
-        async { Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated)) }
+        async { Ok::<_, UpstreamError>(Response::new(Full::<Bytes>::default())) }
     }));
-    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    store.loses_replies.store(true, SeqCst);
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Bypassed);
+    store.loses_replies.store(false, SeqCst);
+    sleep(SECOND).await;
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::Unknown);
+    assert_eq!((payments.load(SeqCst), store.removals.load(SeqCst)), (1, 0));
+}
+
+/// The store is gone while the service is waited for.
+#[tokio::test(start_paused = true)]
+async fn what_this_gate_still_waits_for_does_not_pass() {
+    let (store, gate) = Failing::new(None);
+    let policy = Policy {
+        on_store_down: OnStoreDown::Pass,
+        response_timeout: Some(SECOND * 10),
+        ..Policy::default()
+    };
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
+    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |_: Inbound| {
+        paid.fetch_add(1, SeqCst);
+        std::future::pending::<Result<Response<Full<Bytes>>, UpstreamError>>()
+    }));
+    let first = tokio::spawn(service.clone().oneshot(payment()));
+    sleep(SECOND * 5).await;
     store.fails_to_swap.store(true, SeqCst);
-    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
+    store.fails_to_claim.store(true, SeqCst);
+    assert_eq!(outcome(first.await.unwrap()), Outcome::Unknown);
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    // When nobody waits any more, the store has the last word.
+    store.fails_to_swap.store(false, SeqCst);
+    sleep(SECOND * 50).await;
+    store.fails_to_claim.store(false, SeqCst);
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::Unknown);
     assert_eq!(payments.load(SeqCst), 1);
 }
 

@@ -24,11 +24,12 @@ use http_body_util::Full;
 use oncegate::{
     Gate, IdempotencyLayer, OnConflict, OnUnknown, Outcome, Policy, RequestBody, Resolution,
     Resolved, UpstreamError,
+    ambient::Ambient,
     engine::{
         fingerprint::Hasher,
         policy::{Keep, OnLateRetry},
         problem::Fault,
-        record::{Fence, Record, StoreKey, StoredResponse},
+        record::{Fence, Record, StoreKey, StoredResponse, Timestamp, Token},
     },
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, Write},
 };
@@ -294,4 +295,44 @@ async fn an_owner_who_learns_that_he_was_replaced_sends_nothing() {
     let waited = waiting.await.unwrap().unwrap();
     assert_eq!(waited.extensions().get(), Some(&Outcome::StoreUnavailable));
     assert_eq!(payments.load(SeqCst), 1);
+}
+
+/// A wall clock that can be moved on.
+#[derive(Debug)]
+struct Stepping(Virtual, AtomicUsize);
+
+impl Ambient for Stepping {
+    fn now(&self) -> Timestamp {
+        self.0.now().after(LEASE * self.1.load(SeqCst) as u32)
+    }
+
+    fn token(&self) -> Token {
+        self.0.token()
+    }
+}
+
+/// The machine slept after the claim: its monotonic clock did not run, and the store lost the
+/// claim meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_looks_before_it_sends() {
+    let clock = Arc::new(Stepping(Virtual(Instant::now()), AtomicUsize::new(0)));
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let far = Far(store.clone(), LEASE / 2, Arc::default());
+    let gate = Gate::builder(far).ambient(clock.clone()).build();
+    let policy = Policy { lease: LEASE, ..Policy::default() };
+    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(
+        async |_: Request<RequestBody<Full<Bytes>>>| -> Result<Response<Full<Bytes>>, Infallible> {
+            panic!("it was sent")
+        },
+    ));
+    let request = Request::post("/pay").header("idempotency-key", "k");
+    let answer = tokio::spawn(service.oneshot(request.body(Full::<Bytes>::default()).unwrap()));
+    sleep(LEASE / 4).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let claim = store.get(&key).await.unwrap().unwrap();
+    assert_eq!(store.remove(&key, claim.fence()).await.unwrap(), Write::Applied);
+    clock.1.store(2, SeqCst);
+    let answer = answer.await.unwrap().unwrap();
+    assert_eq!(answer.extensions().get(), Some(&Outcome::StoreUnavailable));
 }

@@ -17,6 +17,7 @@ use http::{
 };
 
 use super::fingerprint::Digest;
+use crate::mutants::{Mutant, is_active};
 
 /// One value of a request, named the way the configuration names it.
 ///
@@ -79,6 +80,22 @@ impl fmt::Display for Facet {
 }
 
 impl Facet {
+    /// The same on behalf of whom a request was made. Credentials without the value that is asked
+    /// for, or that cannot be read, count as they are: two strangers are not one caller. In a
+    /// scope they must not, since a token that is renewed would make a retry another key.
+    pub(crate) fn digest_principal(&self, head: &Parts, digest: &mut Digest) {
+        self.digest(head, digest);
+        let is_unread = match self {
+            Self::BasicUser => basic_user(head).is_none(),
+            Self::JwtClaim(claim) => jwt_claim(head, claim).is_none(),
+            Self::Host | Self::Header(_) | Self::Query(_) => false,
+        };
+        let has_any = head.headers.contains_key(AUTHORIZATION);
+        if is_unread && has_any && !is_active(Mutant::StrangersAreAlike) {
+            Self::Header(AUTHORIZATION).digest(head, digest);
+        }
+    }
+
     /// Feeds this request's value into a digest. A value that is absent and a
     /// value that is empty are told apart, and so are one header with two
     /// values and two values in one.
@@ -173,6 +190,32 @@ mod tests {
         let one = digest_of("basic:user", one);
         assert_eq!(one, digest_of("basic:user", two));
         assert_ne!(one, digest_of("basic:user", other));
+    }
+
+    /// An opaque token, one that has no such claim, a pair without its padding.
+    #[test]
+    fn strangers_are_told_apart_as_principals() {
+        let print = |facet: &str, credentials: Option<&str>| {
+            let mut request = get();
+            if let Some(credentials) = credentials {
+                request = request.header("authorization", credentials);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let mut digest = Digest::new(&[0; 32]);
+            facet.parse::<Facet>().unwrap().digest_principal(&head, &mut digest);
+            digest.finish()
+        };
+        for (facet, one, other) in [
+            ("jwt:sub", "Bearer opaque-1", "Bearer opaque-2"),
+            ("jwt:sub", "Bearer e30.eyJhIjoxfQ.a", "Bearer e30.eyJhIjoyfQ.a"),
+            ("basic:user", "Basic YW5u", "Basic Ym9i"),
+        ] {
+            assert_ne!(print(facet, Some(one)), print(facet, Some(other)), "{one}");
+            assert_ne!(print(facet, Some(one)), print(facet, None), "{one}");
+            assert_eq!(print(facet, Some(one)), print(facet, Some(one)), "{one}");
+        }
+        let (ann, again) = ("Bearer e30.eyJzdWIiOiJhIn0.1", "Bearer e30.eyJzdWIiOiJhIn0.2");
+        assert_eq!(print("jwt:sub", Some(ann)), print("jwt:sub", Some(again)));
     }
 
     #[test]

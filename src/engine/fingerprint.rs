@@ -65,7 +65,8 @@ impl Hasher {
     #[must_use]
     pub fn store_key(&self, scope: &[Facet], head: &Parts, key: &str) -> StoreKey {
         let mut digest = Digest::new(&self.names);
-        digest.facets(scope, head);
+        digest.count(scope.len());
+        scope.iter().for_each(|facet| facet.digest(head, &mut digest));
         digest.field(key.as_bytes());
         StoreKey::from_bytes(digest.finish())
     }
@@ -146,12 +147,8 @@ impl Digest {
     fn request(&mut self, policy: &Policy, head: &Parts) {
         self.field(head.method.as_str().as_bytes());
         self.field(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
-        self.facets(&policy.principal, head);
-    }
-
-    fn facets(&mut self, facets: &[Facet], head: &Parts) {
-        self.count(facets.len());
-        facets.iter().for_each(|facet| facet.digest(head, self));
+        self.count(policy.principal.len());
+        policy.principal.iter().for_each(|facet| facet.digest_principal(head, self));
     }
 
     pub(crate) fn finish(&self) -> [u8; 32] {

@@ -18,6 +18,9 @@ use super::{
     record::{Reason, Timestamp},
 };
 
+/// The last millisecond that RFC 3339 has a form for.
+const LAST: u64 = 253_402_300_799_999;
+
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const STRIPE_SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
 
@@ -216,7 +219,8 @@ impl Problem {
 
     fn members(self, document: &mut Map<String, Value>) {
         let at = |at: Timestamp| {
-            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at.0);
+            // What cannot be written, since it is after the year 9999, was not written here.
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at.0.min(LAST));
             humantime::format_rfc3339_millis(time).to_string()
         };
         let mut member = |name: &str, value: Value| document.insert(name.to_owned(), value);

@@ -26,6 +26,7 @@ use crate::{
     BoxError,
     engine::{
         outcome::{Evidence, Verdict, classify},
+        policy::Policy,
         problem::{Fault, Problem},
         record::Reason,
     },
@@ -67,12 +68,7 @@ impl<S> Exchange<S> {
                 return reply.answer(voice.refuse(problem));
             }
         };
-        let opted_out = response
-            .headers()
-            .get(&voice.policy.opt_out_header)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
-        let evidence = Evidence::Answered { status: response.status(), opted_out };
-        match classify(evidence, &voice.policy) {
+        match classify(answered(&response, &voice.policy), &voice.policy) {
             Verdict::Release => {
                 Box::pin(claim.settle(Ending::Released)).await;
                 reply.answer(voice.hand_on(response, Outcome::Released));
@@ -152,6 +148,13 @@ impl<S> Exchange<S> {
         };
         (voice, response)
     }
+}
+
+/// What a response that has begun is evidence of.
+pub(super) fn answered<R>(response: &Response<R>, policy: &Policy) -> Evidence {
+    let opted_out = response.headers().get(&policy.opt_out_header);
+    let opted_out = opted_out.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+    Evidence::Answered { status: response.status(), opted_out }
 }
 
 /// How long a client waits for his response, from the dispatch on.

@@ -22,6 +22,7 @@ use super::{
     gate::Gate,
     reconcile::Learnt,
     reply::{Led, Reply},
+    store_down::Unclaimed,
     waiters::{Down, Lead, Place, View},
 };
 use crate::{
@@ -150,6 +151,8 @@ impl<S> Exchange<S> {
         self.head.extensions.insert(self.named.clone());
         let policy = Arc::clone(&self.voice.policy);
         let token = self.gate.token();
+        // Whether the store has shown a record; from then on nothing passes a store that is down.
+        let mut is_known = false;
         loop {
             // A slow reply says nothing about the time after its question.
             let asked = self.gate.moment();
@@ -167,10 +170,16 @@ impl<S> Exchange<S> {
                     return Some((self, claim, reply));
                 }
                 Err(error) => {
-                    Box::pin(self.not_claimed(lead, pending, None, error, reply)).await;
+                    let down = match is_known && !is_active(Mutant::ForgetWhatWasSeen) {
+                        true => Down::Taken,
+                        false => Down::of(&error),
+                    };
+                    let claim = Unclaimed { pending, because: None, error };
+                    Box::pin(self.not_claimed(lead, claim, down, reply)).await;
                     return None;
                 }
             };
+            is_known = true;
             let (expect, because) = match decide(&held, self.print, &policy, asked.wall) {
                 Decision::Replay(replay) => {
                     reply.answer(self.voice.replay(&replay, false, self.gate.now()));
@@ -195,7 +204,13 @@ impl<S> Exchange<S> {
                 }
                 Decision::TakeOver(expect, because) => (expect, because),
                 Decision::Reconcile(expect, refusal) => {
-                    match Box::pin(self.inquiry().learn(expect, pending.fence)).await {
+                    // A revision of its own: a take-over of an earlier round may still be on its
+                    // way, and must not undo what is learnt now.
+                    let mine = match is_active(Mutant::OneRevision) {
+                        true => pending.fence,
+                        false => pending.fence.next(),
+                    };
+                    match Box::pin(self.inquiry().learn(&held, mine)).await {
                         Ok(Learnt::NotExecuted) => (expect, Because::NotExecuted),
                         Ok(Learnt::Executed(done)) => {
                             let answer = self.voice.reconciled(&done);
@@ -235,7 +250,8 @@ impl<S> Exchange<S> {
                 // Somebody was faster; what he wrote decides.
                 Ok(Write::Fenced) => {}
                 Err(error) => {
-                    Box::pin(self.not_claimed(lead, pending, Some(because), error, reply)).await;
+                    let claim = Unclaimed { pending, because: Some(because), error };
+                    Box::pin(self.not_claimed(lead, claim, Down::Taken, reply)).await;
                     return None;
                 }
             }

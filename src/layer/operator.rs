@@ -72,6 +72,8 @@ impl Gate {
         policy: &Policy,
     ) -> Result<Resolved, StoreError> {
         let now = self.now();
+        // Until when its owner may be at work, or may wait, by what the record says.
+        let mut busy_until = None;
         let fingerprint = match self.store().get(key).await? {
             None => return Ok(Resolved::Absent),
             // Its owner waits for a late response, and says so every now and then.
@@ -84,32 +86,37 @@ impl Gate {
                 shown = unknown.fence;
                 unknown.fingerprint
             }
-            // The same before his first word: each is renewed within a lease while he waits.
-            Some(Record::Unknown(unknown))
-                if unknown.fence == shown
-                    && unknown.reason == Reason::Timeout
-                    && matches!(resolution, Resolution::NotExecuted)
-                    && !is_active(Mutant::BelieveOperatorAtOnce) =>
-            {
-                let is_fresh = match self.store().age(key).await? {
-                    Some((fence, _)) if fence != shown => return Ok(Resolved::Changed),
-                    Some((_, age)) => age < policy.lease,
-                    // A store that cannot tell.
-                    None => now < unknown.since.after(policy.lease),
-                };
-                if is_fresh {
-                    return Ok(Resolved::StillPending);
-                }
-                unknown.fingerprint
-            }
             Some(record) if record.fence() != shown => return Ok(Resolved::Changed),
             Some(Record::Pending(pending)) if now <= pending.lease_until => {
                 return Ok(Resolved::StillPending);
             }
             Some(Record::Done(_) | Record::Expired(_)) => return Ok(Resolved::Known),
-            Some(Record::Pending(pending)) => pending.fingerprint,
-            Some(Record::Unknown(unknown)) => unknown.fingerprint,
+            Some(Record::Pending(pending)) => {
+                busy_until = Some(pending.lease_until);
+                pending.fingerprint
+            }
+            Some(Record::Unknown(unknown)) => {
+                if unknown.reason == Reason::Timeout {
+                    busy_until = Some(unknown.since.after(policy.lease));
+                }
+                unknown.fingerprint
+            }
         };
+        // Whoever is at work, or waits for a late response, says so within a lease. The store's own
+        // clock tells how long ago that was; this gate's may be another one than the owner's.
+        if let (Resolution::NotExecuted, Some(until)) = (&resolution, busy_until)
+            && !is_active(Mutant::BelieveOperatorAtOnce)
+        {
+            let is_busy = match self.store().age(key).await? {
+                Some((fence, _)) if fence != shown => return Ok(Resolved::Changed),
+                Some((_, age)) => age < policy.lease,
+                // A store that cannot tell.
+                None => now < until,
+            };
+            if is_busy {
+                return Ok(Resolved::StillPending);
+            }
+        }
         let written = match resolution {
             Resolution::NotExecuted => self.store().remove(key, shown).await?,
             Resolution::Executed(response) => {

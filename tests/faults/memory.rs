@@ -42,7 +42,7 @@ async fn exhausted_by_responses() {
     for client in running {
         let _ = client.await.unwrap();
     }
-    eventually("an allocation fails", async || !gate.is_alive()).await;
+    eventually("an allocation fails", || std::future::ready(!gate.is_alive())).await;
     let executed = backend.count();
     assert!(executed > 0, "something had been dispatched");
     let next = Process::start(&store, &backend.url(), Some(&config));

@@ -243,6 +243,9 @@ async fn a_full_server_refuses_claims_and_keeps_records() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("maxmemory"), "{error}");
     assert_eq!(store.get(&key_there).await.unwrap(), Some(pending(fence)));
+    // What is there is told to whoever wants to claim it: it can be replayed.
+    let held = store.claim(&key_there, &pending(owner()), KEEP).await.unwrap();
+    assert_eq!(held, Claimed::Held(pending(fence)));
 }
 
 #[tokio::test]

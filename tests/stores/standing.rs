@@ -233,8 +233,9 @@ async fn a_server_that_is_full_when_it_comes_back_is_read_from() {
     configure(&server, "maxmemory", "1");
     let store = connect(&server.url(), Durability::Acknowledged);
     assert_eq!(store.get(&there).await.unwrap(), Some(pending(fence)));
+    // Both are told, and the kind is of what nobody may pass.
     let error = store.claim(&key(), &pending(owner()), KEEP).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert_eq!(error.kind(), StoreErrorKind::DataLost);
     assert!(error.to_string().contains("takes no writes"), "{error}");
     assert_eq!(store.remove(&there, fence).await.unwrap(), Write::Applied);
     configure(&server, "maxmemory", "0");

@@ -14,7 +14,7 @@ use oncegate::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{backend::Backend, ports::Port};
+use super::backend::Backend;
 
 /// A gate in this process.
 pub struct Gate {

@@ -37,7 +37,7 @@ pub(super) struct Held {
     pub(super) gate: Gate,
     pub(super) policy: Arc<Policy>,
     pub(super) key: StoreKey,
-    /// `None` once it was given up: others may look for themselves.
+    /// `None` once others may look for themselves, since the store has what they are to see.
     pub(super) lead: Option<Lead>,
     pub(super) pending: Pending,
     /// Why the key was taken over, if it was: if this dispatch was not executed, what
@@ -271,18 +271,25 @@ impl Held {
     }
 }
 
-/// Takes back a claim of which nobody knows whether the store has it. Nothing was
-/// sent, so what was true before is true again as soon as the store can be reached.
+/// Ends a claim of which nobody knows whether the store has it, as soon as the store can be
+/// reached. It may be what was to take over another one, because of something.
 pub(crate) async fn take_back(
     gate: &Gate,
     policy: Arc<Policy>,
     key: StoreKey,
-    pending: Pending,
-    because: Option<Because>,
+    (pending, because): (Pending, Option<Because>),
+    ending: Ending,
 ) {
     let mut held = Held::new(gate, policy, key, None, pending, Instant::now());
     held.because = because;
-    let record = held.record(Ending::Released, gate.now());
+    let unknown = match ending {
+        Ending::Unknown(reason) => Some(reason),
+        Ending::Done(_) | Ending::Released => None,
+    };
+    let record = held.record(ending, gate.now());
     let taken_back = held.insist(&record).await.map(|(write, _)| write);
+    if let (Some(reason), Ok(Write::Applied)) = (unknown, &taken_back) {
+        held.tell(reason);
+    }
     tracing::debug!(key = %held.key, ?taken_back, "a claim that the store may have");
 }

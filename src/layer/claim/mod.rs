@@ -32,7 +32,7 @@ use crate::{
     engine::{
         decision::Because,
         fingerprint::Fingerprint,
-        policy::Policy,
+        policy::{OnUnknown, Policy},
         record::{Fence, Pending, Reason, Record, Timestamp, Token},
     },
     mutants::{Mutant, is_active},
@@ -121,7 +121,10 @@ impl Claim {
         if held.is_lost.load(Ordering::Relaxed) && !is_active(Mutant::SendWhenFenced) {
             return false;
         }
-        if held.asked.elapsed() < held.policy.lease || is_active(Mutant::SendWithoutLooking) {
+        // A machine that was asleep has a clock that did not run meanwhile, and one that did.
+        let runs = held.asked.elapsed() < held.policy.lease
+            && held.gate.now() <= held.pending.lease_until;
+        if runs || is_active(Mutant::SendWithoutLooking) {
             return true;
         }
         matches!(held.renew().await, Ok(Write::Applied))
@@ -140,9 +143,17 @@ impl Claim {
                 lead.finish(View::Seen(record, asked));
             }
             (Ok(_), ..) => {}
-            (Err(error), ..) => {
-                // The lease says the same a little later.
+            (Err(error), lead, record) => {
+                // The lease says the same a little later. Until then duplicates hear it here, where
+                // the policy lets nobody act on it: they must not pass a store that is down.
                 tracing::warn!(key = %held.key, %error, "an unknown outcome was not recorded");
+                if let (Some(lead), Some(record)) = (lead, record)
+                    && matches!(held.policy.on_unknown, OnUnknown::Hold)
+                    && !is_active(Mutant::FreeWhatIsUnwritten)
+                {
+                    lead.show(View::Seen(record, asked));
+                    held.lead = Some(lead);
+                }
             }
         }
     }
@@ -150,8 +161,8 @@ impl Claim {
     /// Ends the claim.
     pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
         let Some(mut held) = self.held.take() else { return Settled::Fenced };
-        if held.lead.is_none() && matches!(ending, Ending::Unknown(_)) {
-            // It was given up, and nothing has come since.
+        if held.given_up.is_some() && matches!(ending, Ending::Unknown(_)) {
+            // Nothing has come since.
             return Settled::Now;
         }
         if let Ending::Unknown(reason) = ending {
@@ -186,7 +197,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take().filter(|held| held.lead.is_some()) {
+        if let Some(held) = self.held.take().filter(|held| held.given_up.is_none()) {
             tracing::error!(key = %held.key, "an exchange ended without a word");
             held.tell(Reason::OwnerLost);
             let gate = held.gate.clone();

@@ -19,11 +19,11 @@
 //! With [`Durability::Replicated`](super::Durability::Replicated) a `WAIT` follows in
 //! the same piece. Redis expires keys by its own wall clock.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{Cmd, IntoConnectionInfo, Pipeline, Script, Value};
+use redis::{Cmd, IntoConnectionInfo, Pipeline, RedisError, Script, Value};
 
 pub use self::options::RedisOptions;
 use self::{
@@ -111,27 +111,9 @@ impl RedisStore {
         written(operation, self.link.run(operation, call).await?)
     }
 
-    /// Refuses what must not be dispatched, after another look if the last one is old.
-    async fn admit(&self) -> Result<(), StoreError> {
-        if self.link.guard().should_look_again() {
-            Box::pin(self.link.look("claim")).await?;
-        }
-        self.link.guard().admit()
-    }
-}
-
-/// What a script replied.
-fn written(operation: &str, reply: Value) -> Result<Write, StoreError> {
-    match reply {
-        Value::Int(1) => Ok(Write::Applied),
-        Value::Int(0) => Ok(Write::Fenced),
-        _ => Err(unexpected(operation)),
-    }
-}
-
-#[async_trait]
-impl Store for RedisStore {
-    async fn claim(
+    /// Claims. What somebody else has written is told whether or not the server will do for
+    /// claims: it is there, and nothing is dispatched for it.
+    async fn try_claim(
         &self,
         key: &StoreKey,
         record: &Record,
@@ -159,26 +141,25 @@ impl Store for RedisStore {
             };
             let mut reply = replies(reply, "claim")?;
             let is_replicated = self.is_replicated(waits, &mut reply);
-            if self.options.refuse_after_loss {
-                let marker = bulk(reply.pop(), "claim")?;
-                if self.link.guard().is_surprised_by(marker.as_deref()) {
-                    Box::pin(self.link.look("claim")).await?;
-                    if self.link.guard().is_surprised_by(marker.as_deref()) {
-                        // It is not what that look has seen, either: one that is older has ended
-                        // after it, or it was changed once more.
-                        self.link.guard().admit()?;
-                        continue;
-                    }
-                }
-            }
-            // A new connection may have found out what the last one did not know.
-            self.link.guard().admit()?;
+            let marker = match self.options.refuse_after_loss {
+                true => Some(bulk(reply.pop(), "claim")?),
+                false => None,
+            };
             let (response, head) = (bulk(reply.pop(), "claim")?, bulk(reply.pop(), "claim")?);
             let head = head.filter(|_| !is_active(Mutant::IgnoreHolder));
             let holder = head.as_deref().map(codec::decode_fence).transpose()?;
             let is_mine = holder.is_none_or(|holder| {
                 holder.token == record.fence().token && !is_active(Mutant::ForgetOwnClaim)
             });
+            if is_mine || is_active(Mutant::AdmitBeforeReading) {
+                if let Some(marker) = marker
+                    && !self.is_known(marker.as_deref()).await?
+                {
+                    continue;
+                }
+                // A new connection may have found out what the last one did not know.
+                self.link.guard().admit()?;
+            }
             match head {
                 None if !is_replicated => return Err(self.too_few_replicas("claim", waits)),
                 None => return Ok(Claimed::Mine),
@@ -207,6 +188,70 @@ impl Store for RedisStore {
             self.link.peer()
         );
         Err(StoreError::new(StoreErrorKind::Unavailable, what))
+    }
+
+    /// Whether the marker that lay beside a claim is the one that was looked at, after another
+    /// look if need be.
+    async fn is_known(&self, marker: Option<&[u8]>) -> Result<bool, StoreError> {
+        let guard = self.link.guard();
+        if !guard.is_surprised_by(marker) {
+            return Ok(true);
+        }
+        Box::pin(self.link.look("claim")).await?;
+        if !guard.is_surprised_by(marker) {
+            return Ok(true);
+        }
+        // It is not what that look has seen, either: one that is older has ended after it, or it
+        // was changed once more.
+        guard.admit()?;
+        Ok(false)
+    }
+
+    /// Refuses what must not be dispatched, after another look if the last one is old.
+    async fn admit(&self) -> Result<(), StoreError> {
+        if self.link.guard().should_look_again() {
+            Box::pin(self.link.look("claim")).await?;
+        }
+        self.link.guard().admit()
+    }
+}
+
+/// What a script replied.
+fn written(operation: &str, reply: Value) -> Result<Write, StoreError> {
+    match reply {
+        Value::Int(1) => Ok(Write::Applied),
+        Value::Int(0) => Ok(Write::Fenced),
+        _ => Err(unexpected(operation)),
+    }
+}
+
+/// Whether a claim was refused by a server that answers, and that has its data.
+fn still_answers(error: &StoreError) -> bool {
+    let kind = error.kind();
+    let is_there = matches!(kind, StoreErrorKind::Unavailable | StoreErrorKind::Misconfigured);
+    let said = error.source().and_then(|source| source.downcast_ref::<RedisError>());
+    is_there && said.is_none_or(|said| said.code().is_some()) && !is_active(Mutant::AdmitBeforeReading)
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn claim(
+        &self,
+        key: &StoreKey,
+        record: &Record,
+        keep: Keep,
+    ) -> Result<Claimed, StoreError> {
+        let error = match self.try_claim(key, record, keep).await {
+            Err(error) if still_answers(&error) => error,
+            claimed => return claimed,
+        };
+        // A server that takes no claims is read from all the same.
+        match self.get(key).await {
+            Ok(Some(held)) if held.fence().token != record.fence().token => {
+                Ok(Claimed::Held(held))
+            }
+            Ok(_) | Err(_) => Err(error),
+        }
     }
 
     async fn swap(

@@ -111,27 +111,28 @@ impl Guard {
         if self.refuses.load(Ordering::Acquire) { self.verdict() } else { Ok(()) }
     }
 
-    /// What is wrong with the server.
+    /// What is wrong with the server. A loss for which claims are refused comes first: where
+    /// requests may pass a store that is down, they must not pass this.
     pub(super) fn verdict(&self) -> Result<(), StoreError> {
-        let standing = self.standing();
-        if let Some(unfit) = &standing.unfit {
-            return Err(StoreError::new(
-                unfit.kind,
-                format!("Redis at {} {}", self.peer, unfit.why),
-            ));
-        }
-        match &standing.loss {
-            None => Ok(()),
-            Some(loss) => Err(StoreError::new(
-                StoreErrorKind::DataLost,
-                format!(
-                    "Redis at {} {}; keys from before may run twice. Acknowledge it with \
-                     POST /api/store/acknowledge at the admin listener",
-                    self.peer,
-                    loss.why.explain()
-                ),
-            )),
-        }
+        let Standing { unfit, loss, .. } = &*self.standing();
+        let peer = &self.peer;
+        let lost = loss.as_ref().map(|loss| {
+            let why = loss.why.explain();
+            format!(
+                "Redis at {peer} {why}; keys from before may run twice. Acknowledge it with \
+                 POST /api/store/acknowledge at the admin listener"
+            )
+        });
+        let refuses = self.options.refuse_after_loss && !is_active(Mutant::TellUnfitFirst);
+        let (kind, what) = match (unfit, lost) {
+            (None, None) => return Ok(()),
+            (None, Some(lost)) => (StoreErrorKind::DataLost, lost),
+            (Some(Unfit { why, .. }), Some(lost)) if refuses => {
+                (StoreErrorKind::DataLost, format!("{lost}. Besides, it {why}"))
+            }
+            (Some(Unfit { kind, why, .. }), _) => (*kind, format!("Redis at {peer} {why}")),
+        };
+        Err(StoreError::new(kind, what))
     }
 
     /// How often a loss was noticed.
@@ -213,11 +214,20 @@ mod tests {
         guard.conclude(None, taken(b"after", Some(loss)), in_step());
         assert!(!guard.is_surprised_by(Some(b"after")));
         assert!(guard.replicas_are_behind());
-        assert_eq!(
-            (guard.losses(), guard.admit().unwrap_err().kind()),
-            (1, StoreErrorKind::Unavailable)
-        );
+        assert_eq!(guard.losses(), 1);
+        // What nobody may pass is told first.
+        assert_eq!(guard.admit().unwrap_err().kind(), StoreErrorKind::DataLost);
         guard.conclude(None, Taken::Nothing, (Replicas::Behind, Replicas::InStep));
         assert_eq!(guard.admit().unwrap_err().kind(), StoreErrorKind::DataLost);
+    }
+
+    #[test]
+    fn what_is_only_told_of_a_loss_comes_after_what_refuses() {
+        let guard = Guard::new("redis:6379".to_owned(), RedisOptions::default());
+        guard.replicas_fell_behind();
+        let loss = Loss { at: 1, why: Why::Emptied, of: Vec::new(), acknowledged: false };
+        let in_step = (Replicas::InStep, Replicas::InStep);
+        guard.conclude(None, taken(b"after", Some(loss)), in_step);
+        assert_eq!(guard.admit().unwrap_err().kind(), StoreErrorKind::Unavailable);
     }
 }
