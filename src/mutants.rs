@@ -57,6 +57,16 @@ pub enum Mutant {
     AllowHaste,
     /// Who has been answered and still sends is hung up on.
     HangUp,
+    /// A file of the journal that has a length is thought to have it for good.
+    TrustLength,
+    /// A claim is made where its end may have no room.
+    ClaimWithoutRoom,
+    /// A journal that had no room has none for good.
+    FullForGood,
+    /// What has no room is moved into the tables all the same.
+    MoveWithoutRoom,
+    /// Responses are written in the order of keys.
+    AppendByKey,
     /// What somebody else has written is not told by a Redis that takes no claims.
     AdmitBeforeReading,
     /// A Redis that is unfit says so before it says that it lost data.
@@ -185,7 +195,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 87] = [
+    pub const ALL: [Self; 92] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -211,6 +221,11 @@ impl Mutant {
         Self::SendTooLate,
         Self::AllowHaste,
         Self::HangUp,
+        Self::TrustLength,
+        Self::ClaimWithoutRoom,
+        Self::FullForGood,
+        Self::MoveWithoutRoom,
+        Self::AppendByKey,
         Self::AdmitBeforeReading,
         Self::TellUnfitFirst,
         Self::ForgetWhatWasSeen,

@@ -12,6 +12,9 @@ mod support;
 #[path = "stores/embedded.rs"]
 mod embedded;
 #[cfg(feature = "embedded")]
+#[path = "stores/full.rs"]
+mod full;
+#[cfg(feature = "embedded")]
 #[path = "stores/hanging.rs"]
 mod hanging;
 #[cfg(feature = "embedded")]

@@ -521,12 +521,15 @@ async fn a_disk_that_fails_is_an_error_for_everybody_and_no_panic() {
         assert_eq!(claimed.unwrap_err().kind(), StoreErrorKind::Unavailable);
     }
     gate.fail(false);
+    // What was acknowledged before is told: it can be replayed, and nobody runs it again.
+    assert_eq!(store.get(&there).await.unwrap(), Some(pending(fence)));
+    let held = store.claim(&there, &pending(owner()), KEEP).await.unwrap();
+    assert_eq!(held, Claimed::Held(pending(fence)));
     let refusals = [
         store.ping().await.unwrap_err(),
-        store.get(&there).await.unwrap_err(),
+        store.claim(&key(), &pending(owner()), KEEP).await.unwrap_err(),
         store.swap(&there, fence, &done(fence.next()), KEEP).await.unwrap_err(),
         store.remove(&there, fence).await.unwrap_err(),
-        store.scan(None, 10).await.unwrap_err(),
     ];
     for error in refusals {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");

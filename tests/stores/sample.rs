@@ -7,7 +7,7 @@ use oncegate::{
     engine::{
         fingerprint::Fingerprint,
         policy::Keep,
-        record::{Done, Fence, Pending, Record, Recorded, StoreKey, Timestamp},
+        record::{Done, Fence, Pending, Record, Recorded, StoreKey, StoredResponse, Timestamp},
     },
 };
 
@@ -38,6 +38,18 @@ pub(crate) fn pending(fence: Fence) -> Record {
         started: Timestamp(1),
         lease_until: Timestamp(2),
     })
+}
+
+/// A recorded response with a body of so many bytes.
+#[cfg(feature = "embedded")]
+pub(crate) fn answered(fence: Fence, length: usize) -> Record {
+    let (head, ()) = http::Response::new(()).into_parts();
+    let body = bytes::Bytes::from(vec![b'x'; length]);
+    let response = Recorded::Whole(StoredResponse::new(head, body, None));
+    match done(fence) {
+        Record::Done(done) => Record::Done(Arc::new(Done { response, ..(*done).clone() })),
+        other => other,
+    }
 }
 
 /// A recorded response.

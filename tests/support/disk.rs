@@ -25,6 +25,8 @@ pub(crate) struct Gate {
     waiting: AtomicUsize,
     opened: Condvar,
     failing: AtomicBool,
+    /// How long a file may get.
+    limit: Mutex<Option<u64>>,
     reads: AtomicUsize,
     bad_reads: AtomicUsize,
 }
@@ -62,6 +64,11 @@ impl Gate {
         self.failing.store(failing, SeqCst);
     }
 
+    /// Lets no file get longer than that, or lets them get as long as they like.
+    pub(crate) fn limit(&self, length: Option<u64>) {
+        *self.limit.lock().unwrap() = length;
+    }
+
     /// Makes forced writes wait.
     pub(crate) fn close(&self) {
         *self.closed.lock().unwrap() = true;
@@ -94,6 +101,10 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let limit = *self.gate.limit.lock().unwrap();
+        if limit.is_some_and(|limit| len > limit) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.inner.set_len(len)
     }
 

@@ -9,7 +9,9 @@
 //! 5. What cannot be read is an error to whoever asked for it, and nobody else.
 //! 6. When a write fails, nobody knows whether it lasts. Everything after it is
 //!    refused until the files have been opened anew.
-//! 7. From time to time what has gathered is handed to the [mover](super::mover), and
+//! 7. Where there is no room for a frame nothing is in doubt. Until there is, claims and what
+//!    takes a key over are refused, since their ends would have no room either.
+//! 8. From time to time what has gathered is handed to the [mover](super::mover), and
 //!    the journal goes on in its other file. One such move is under way at a time; when
 //!    the mover falls behind, batches are delayed, a little at first.
 
@@ -25,9 +27,9 @@ use std::{
 
 use super::{
     job::{Done, Job},
-    journal::Journal,
+    journal::{Journal, Unwritten},
     mover::Move,
-    recent::{Found, Shared, has_twin},
+    recent::{Found, Fuse, Shared, has_twin},
     responses::Haste,
     row::{self, Changes, Row},
     tables::{Broken, Reader, unavailable},
@@ -35,7 +37,7 @@ use super::{
 use crate::{
     engine::record::{StoreKey, Timestamp},
     mutants::{Mutant, is_active},
-    store::StoreError,
+    store::{StoreError, StoreErrorKind},
 };
 
 /// The most operations of one batch.
@@ -64,6 +66,9 @@ const CROWDED: Size = Size { keys: 32_768, bytes: 32 << 20 };
 /// No more than this is kept in memory.
 const FULL: Size = Size { keys: 131_072, bytes: 64 << 20 };
 
+/// More than a frame has besides its changes.
+const MARGIN: usize = 8192;
+
 /// The delay of one batch when it is full.
 const DELAY: Duration = Duration::from_millis(20);
 
@@ -81,18 +86,24 @@ pub(super) struct Committer {
     pub(super) moves: Sender<Move>,
     /// When the oldest change that has gathered was written.
     pub(super) since: Option<Timestamp>,
+    /// The length of a frame that the journal had no room for; 0: there was room for the last.
+    pub(super) wanting: usize,
 }
 
 /// One batch while it is decided on.
 pub(super) struct Batch<'s> {
     shared: &'s Shared,
     pub(super) now: Timestamp,
+    /// There is no room for what leads to more.
+    pub(super) is_full: bool,
     changes: Changes,
 }
 
 impl Committer {
     /// Works until the last sender is gone and the queue is empty, and moves what is left.
     pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _panic = Fuse(&shared);
         loop {
             // With nothing to move there is nothing to do before the next job.
             let waits = self.since.is_some() && !self.shared.failed.load(Relaxed);
@@ -113,7 +124,8 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        while !self.shared.failed.load(Relaxed) && self.since.is_some() {
+        // What has no room in the tables is moved when the folder is opened again.
+        while self.since.is_some() && !self.shared.failed.load(Relaxed) && self.shared.has_room() {
             self.move_on(true);
             thread::sleep(Duration::from_millis(1));
         }
@@ -140,7 +152,12 @@ impl Committer {
             return jobs.into_iter().for_each(|job| job.refuse(error.repeated()));
         }
         let now = self.shared.ambient.now();
-        let mut batch = Batch { shared: &self.shared, now, changes: Changes::new() };
+        if self.wanting > 0 && self.journal.make_room(self.wanting).is_ok() {
+            tracing::info!("there is room for the journal of the embedded store again");
+            self.wanting = 0;
+        }
+        let is_full = self.wanting > 0 && !is_active(Mutant::ClaimWithoutRoom);
+        let mut batch = Batch { shared: &self.shared, now, is_full, changes: Changes::new() };
         let wanted = jobs.into_iter().filter(|job| !job.is_abandoned());
         let done: Vec<Done> = wanted.map(|job| job.run(&mut batch)).collect();
         let changes = batch.changes;
@@ -156,11 +173,22 @@ impl Committer {
             return Ok(());
         }
         let force = !is_active(Mutant::AcknowledgeUnsynced);
-        let written = self.journal.append(&row::encode(&changes), force).map_err(|error| {
-            tracing::error!(%error, "the embedded store could not write");
-            self.shared.failed.store(true, Relaxed);
-            unavailable("the embedded store could not write", error)
-        })?;
+        let frame = row::encode(&changes);
+        let written = match self.journal.append(&frame, force) {
+            Ok(written) => written,
+            Err(Unwritten::NotBegun(error)) if !is_active(Mutant::FullForGood) => {
+                if self.wanting == 0 {
+                    tracing::error!(%error, "there is no room for the journal of the embedded store");
+                }
+                self.wanting = self.wanting.max(frame.len() + MARGIN);
+                return Err(no_room().because(error));
+            }
+            Err(Unwritten::NotBegun(error) | Unwritten::InDoubt(error)) => {
+                tracing::error!(%error, "the embedded store could not write");
+                self.shared.failed.store(true, Relaxed);
+                return Err(unavailable("the embedded store could not write", error));
+            }
+        };
         self.shared.commits.fetch_add(1, Relaxed);
         self.since.get_or_insert(now);
         let mut recent = self.shared.recent_mut();
@@ -182,13 +210,13 @@ impl Committer {
         let mut recent = self.shared.recent_mut();
         let changes = Arc::new(std::mem::take(&mut recent.growing));
         recent.moving = Some(Arc::clone(&changes));
-        recent.weight = 0;
+        let weight = std::mem::take(&mut recent.weight);
         drop(recent);
         self.since = None;
         let last = self.journal.last();
         self.journal.turn_over();
         // A mover that is gone has panicked; then these changes stay where they are.
-        let _ = self.moves.send(Move { changes, last });
+        let _ = self.moves.send(Move { changes, last, weight });
     }
 
     /// Lets the mover catch up.
@@ -197,7 +225,7 @@ impl Committer {
         if crowded > 0.0 {
             thread::sleep(DELAY.mul_f64(crowded.min(1.0)));
         }
-        while self.crowded() >= 1.0 && !self.shared.failed.load(Relaxed) {
+        while self.crowded() >= 1.0 && !self.shared.failed.load(Relaxed) && !self.shared.ends() {
             self.move_on(false);
             thread::sleep(DELAY);
         }
@@ -211,6 +239,13 @@ impl Committer {
         let keys = share(recent.growing.len(), CROWDED.keys, FULL.keys);
         keys.max(share(recent.weight, CROWDED.bytes, FULL.bytes))
     }
+}
+
+/// There is no room on the disk, and nothing was written.
+pub(super) fn no_room() -> StoreError {
+    let what = "there is no room for the embedded store; make room on the disk of its data \
+                folder, and it goes on by itself";
+    StoreError::new(StoreErrorKind::Unavailable, what).undone()
 }
 
 impl Batch<'_> {

@@ -12,6 +12,7 @@ use super::{
     journal::File,
     paced::Paced,
     peeking::{self, Peeking},
+    recent::Room,
     tables::unavailable,
 };
 use crate::store::{StoreError, StoreErrorKind};
@@ -76,6 +77,22 @@ pub(super) fn tables(file: &Path) -> Result<Paced<FileBackend>, DatabaseError> {
 /// Opens a file, and creates it if need be.
 pub(super) fn open(file: &Path) -> io::Result<fs::File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)
+}
+
+/// How many bytes the disk of a folder has left for this process.
+#[cfg(unix)]
+pub(super) fn room(folder: &Path) -> Room {
+    let folder = folder.to_owned();
+    Room(Box::new(move || {
+        let disk = rustix::fs::statvfs(&folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }))
+}
+
+/// Nobody is asked here.
+#[cfg(not(unix))]
+pub(super) fn room(_: &Path) -> Room {
+    Room(Box::new(|| None))
 }
 
 /// Makes the names of new files last, as far as the system can.

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{
-    committer::Batch,
+    committer::{Batch, no_room},
     recent::Found,
     row::{Decoded, Row},
     tables::lost,
@@ -55,7 +55,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Done {
     Claim(Reply<Claimed>, Result<Claimed, StoreError>),
     Write(Reply<Write>, Result<Write, StoreError>),
-    Ping(Reply<()>),
+    Ping(Reply<()>, Result<(), StoreError>),
 }
 
 impl Job {
@@ -91,7 +91,9 @@ impl Job {
                 Done::Write(reply, swap(batch, key, (expect, fence), (new, keep)))
             }
             Self::Remove { key, expect, reply } => Done::Write(reply, remove(batch, key, expect)),
-            Self::Ping { reply } => Done::Ping(reply),
+            Self::Ping { reply } => {
+                Done::Ping(reply, if batch.is_full { Err(no_room()) } else { Ok(()) })
+            }
         }
     }
 
@@ -110,7 +112,7 @@ impl Done {
         match self {
             Self::Claim(reply, result) => drop(reply.send(result)),
             Self::Write(reply, result) => drop(reply.send(result)),
-            Self::Ping(reply) => drop(reply.send(Ok(()))),
+            Self::Ping(reply, result) => drop(reply.send(result)),
         }
     }
 
@@ -118,7 +120,7 @@ impl Done {
         match self {
             Self::Claim(reply, _) => drop(reply.send(Err(error))),
             Self::Write(reply, _) => drop(reply.send(Err(error))),
-            Self::Ping(reply) => drop(reply.send(Err(error))),
+            Self::Ping(reply, _) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -136,6 +138,9 @@ fn claim(
     let row = batch.row(&key, found).map_err(unreadable)?;
     let held = row.map_or(Ok(None), |row| row.record(now));
     if held == Ok(None) {
+        if batch.is_full {
+            return Err(no_room());
+        }
         // The tables refuse it, too, but for one that is not there yet.
         if batch.has_twin(&key) && !is_active(Mutant::LetTwinsIn) {
             return Err(unreadable(lost()));
@@ -152,6 +157,9 @@ fn swap(
     (new, keep): New,
 ) -> Result<Write, StoreError> {
     let now = batch.now;
+    if batch.is_full && expect.token != fence.token {
+        return Err(no_room());
+    }
     let row = batch.bare(&key).map_err(unreadable)?;
     let held = row.map_or(Ok(None), |row| row.fence(now))?;
     if held.is_some_and(|held| expect.admits(held) || fence.admits(held)) {

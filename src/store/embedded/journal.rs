@@ -68,6 +68,15 @@ pub(super) enum Flaw {
     Damaged,
 }
 
+/// Why a frame was not written.
+#[derive(Debug)]
+pub(super) enum Unwritten {
+    /// Nothing of it was: there is no room.
+    NotBegun(io::Error),
+    /// Nobody knows whether it is there.
+    InDoubt(io::Error),
+}
+
 impl Journal {
     /// A journal whose files hold nothing that is needed any more, up to frame `last`.
     pub(super) fn new(files: [File; 2], last: u64, secret: Secret) -> Self {
@@ -80,10 +89,11 @@ impl Journal {
     }
 
     /// Writes a frame and forces it to the disk; returns how many bytes of the file it
-    /// takes. After an error nobody knows whether it is there.
-    pub(super) fn append(&mut self, changes: &[u8], force: bool) -> io::Result<usize> {
+    /// takes.
+    pub(super) fn append(&mut self, changes: &[u8], force: bool) -> Result<usize, Unwritten> {
         let number = self.last + 1;
-        let length = u32::try_from(changes.len()).map_err(io::Error::other)?;
+        let length = u32::try_from(changes.len()).map_err(io::Error::other);
+        let length = length.map_err(Unwritten::NotBegun)?;
         let mut frame = Vec::with_capacity((HEAD + changes.len()).next_multiple_of(ALIGN));
         frame.put_u32(length);
         frame.put_u64(number);
@@ -91,20 +101,34 @@ impl Journal {
         frame.put_slice(changes);
         frame.resize(frame.len().next_multiple_of(ALIGN), 0);
 
+        self.make_room(frame.len()).map_err(Unwritten::NotBegun)?;
         let file = &self.files[self.turn];
-        let end = self.offset + frame.len() as u64;
+        file.write(self.offset, &frame).map_err(Unwritten::InDoubt)?;
+        if force {
+            file.sync_data().map_err(Unwritten::InDoubt)?;
+        }
+        (self.offset, self.last) = (self.offset + frame.len() as u64, number);
+        Ok(frame.len())
+    }
+
+    /// Sees to it that a frame of that many bytes has room. After an error the journal is as
+    /// before.
+    pub(super) fn make_room(&self, length: usize) -> io::Result<()> {
+        let file = &self.files[self.turn];
+        let end = self.offset + length as u64;
         let mut there = file.len()?;
         while there < end {
-            file.set_len(there + GROWTH as u64)?;
-            file.write(there, &vec![0; GROWTH])?;
+            let grown = file
+                .set_len(there + GROWTH as u64)
+                .and_then(|()| file.write(there, &vec![0; GROWTH]));
+            if let Err(error) = grown {
+                // A length without blocks behind it would be taken for room the next time.
+                let _ = file.set_len(there);
+                return Err(error);
+            }
             there += GROWTH as u64;
         }
-        file.write(self.offset, &frame)?;
-        if force {
-            file.sync_data()?;
-        }
-        (self.offset, self.last) = (end, number);
-        Ok(frame.len())
+        Ok(())
     }
 
     /// Goes on at the beginning of the other file.
@@ -119,12 +143,15 @@ pub(super) fn are_empty(files: &[File; 2]) -> io::Result<bool> {
 }
 
 /// Makes new files ones that cannot be taken for missing ones: from now on neither is
-/// ever empty.
+/// ever empty. One that has a length may have it from a start that was cut off, and the disk
+/// may not know of it yet.
 pub(super) fn create(files: &[File; 2]) -> io::Result<()> {
     for file in files {
         if file.len()? == 0 {
             file.set_len(GROWTH as u64)?;
             file.write(0, &vec![0; GROWTH])?;
+        }
+        if !is_active(Mutant::TrustLength) {
             file.sync_data()?;
         }
     }

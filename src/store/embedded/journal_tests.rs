@@ -1,6 +1,7 @@
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::store::embedded::common::Common;
 
 const SECRET: Secret = [7; 32];
 
@@ -163,4 +164,14 @@ fn a_frame_that_somebody_else_has_made_is_none() {
             assert_eq!(numbers(&journal, 1), Ok(vec![2]), "{number}");
         }
     }
+}
+
+/// A start that was cut off may have left the one with its length and the other without.
+#[test]
+fn files_that_have_a_length_are_made_to_keep_it() {
+    let parts = [Common::default(), Common::default()];
+    parts[1].set_len(GROWTH as u64).unwrap();
+    let files = parts.clone().map(|part| Box::new(part) as File);
+    create(&files).unwrap();
+    assert_eq!(parts.map(|part| part.forced()), [1, 1]);
 }

@@ -40,7 +40,7 @@ use self::{
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
-    recent::{Found, Shared},
+    recent::{Found, Room, Shared},
     responses::Haste,
     tables::{Broken, unavailable},
 };
@@ -149,7 +149,8 @@ impl EmbeddedStore {
         // The names of new files last only when their folder has been written too.
         folder::sync(path).map_err(|error| unavailable(&what("cannot write"), error))?;
         let files = (responses, journal);
-        Self::start(database, files, &file.display().to_string(), ambient, options)
+        let room = folder::room(path);
+        Self::start(database, files, &file.display().to_string(), ambient, (options, room))
     }
 
     /// A store over any storage that redb can use, for instance one of a test that
@@ -173,7 +174,8 @@ impl EmbeddedStore {
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
         let responses: peeking::File = Box::new(Paced::new(responses));
-        Self::start(database, (responses, journal), "a custom backend", ambient, options)
+        let room = Room(Box::new(|| None));
+        Self::start(database, (responses, journal), "a custom backend", ambient, (options, room))
     }
 
     /// How many times the journal was forced to the disk since the store was opened.
@@ -197,11 +199,11 @@ impl EmbeddedStore {
         (responses, journal): (peeking::File, [File; 2]),
         name: &str,
         ambient: Arc<dyn Ambient>,
-        options: EmbeddedOptions,
+        (options, room): (EmbeddedOptions, Room),
     ) -> Result<Self, StoreError> {
         let (layout, tables, (last, secret)) =
             opening::tables(&database, responses, &journal, name, &*ambient)?;
-        let shared = Arc::new(Shared::new(database, tables, ambient));
+        let shared = Arc::new(Shared::new(database, tables, ambient, room));
         let (jobs, queue) = mpsc::channel();
         let (moves, moving) = mpsc::channel();
         let committer = Committer {
@@ -210,8 +212,9 @@ impl EmbeddedStore {
             journal: Journal::new(journal, last, secret),
             moves,
             since: None,
+            wanting: 0,
         };
-        let mover = Mover { shared: Arc::clone(&shared), moves: moving, layout };
+        let mover = Mover { shared: Arc::clone(&shared), moves: moving, layout, waiting: None };
         let threads = [
             spawn("oncegate-commit", || committer.run())?,
             spawn("oncegate-tables", || mover.run())?,
@@ -288,6 +291,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
+        self.shared.closing.store(true, Relaxed);
         self.jobs = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -309,7 +313,8 @@ impl StoreError {
 
     /// The same error once more, for everybody who waited for one commit.
     fn repeated(&self) -> Self {
-        Self::new(self.kind, self.to_string())
+        let again = Self::new(self.kind, self.to_string());
+        if self.is_undone() { again.undone() } else { again }
     }
 }
 

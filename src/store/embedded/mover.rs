@@ -5,6 +5,9 @@
 //! priority than whoever is waited for, and removes in small steps with pauses, so that
 //! the claims' forced writes find the disk free, and with every move as many as the move
 //! may have added. When it falls behind, the [committer](super::committer) slows down.
+//!
+//! A database whose write has failed has to be opened anew, so nothing is begun that the disk
+//! may have no room for: what is to be moved waits for it, in memory and in the journal.
 
 use std::{
     mem,
@@ -13,16 +16,16 @@ use std::{
         atomic::Ordering::Relaxed,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    recent::Shared,
+    recent::{Fuse, Shared},
     row::Changes,
     shelf,
     tables::{Broken, Layout, Reader},
 };
+use crate::mutants::{Mutant, is_active};
 
 /// The most expired entries that one step removes.
 const SWEEP: usize = 512;
@@ -32,6 +35,16 @@ const SWEEP_TIME: Duration = Duration::from_millis(5);
 
 /// How long the thread waits for work before it looks for expired entries.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it waits before it looks for room again.
+const NO_ROOM: Duration = Duration::from_millis(200);
+
+/// What the tables may grow by with one step, whatever is in it,
+const LEAST: u64 = 8 << 20;
+
+/// and for each change: its page of the index, two pages of keys that are merged, and what lies
+/// above these.
+const EACH: u64 = 4 * 4096;
 
 /// By how much the thread is nicer than others (`setpriority(2)`): one that serves requests
 /// gets nine times its share of a processor that both want.
@@ -44,6 +57,8 @@ pub(super) struct Move {
     pub(super) changes: Arc<Changes>,
     /// The last frame of the journal that is in them.
     pub(super) last: u64,
+    /// How many bytes of the journal they take.
+    pub(super) weight: usize,
 }
 
 /// The thread's own things.
@@ -51,6 +66,8 @@ pub(super) struct Mover {
     pub(super) shared: Arc<Shared>,
     pub(super) moves: Receiver<Move>,
     pub(super) layout: Layout,
+    /// What waits for room.
+    pub(super) waiting: Option<Move>,
 }
 
 impl Mover {
@@ -66,16 +83,18 @@ impl Mover {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            pause = self.turn(work);
+            // There is one at a time.
+            self.waiting = work.or(self.waiting.take());
+            pause = self.turn();
         }
     }
 
     /// Returns for how long there is nothing to do; after a write has failed there is nothing.
-    fn turn(&mut self, work: Option<Move>) -> Duration {
+    fn turn(&mut self) -> Duration {
         if self.shared.failed.load(Relaxed) {
             return IDLE;
         }
-        self.step(work).unwrap_or_else(|error| {
+        self.step().unwrap_or_else(|error| {
             tracing::error!(%error, "the embedded store could not write its tables");
             // What was acknowledged is in the journal, which is read when the file is opened.
             self.shared.failed.store(true, Relaxed);
@@ -84,9 +103,12 @@ impl Mover {
     }
 
     /// Returns for how long there is nothing to do.
-    fn step(&mut self, work: Option<Move>) -> Result<Duration, Broken> {
+    fn step(&mut self) -> Result<Duration, Broken> {
         let (begun, now) = (Instant::now(), self.shared.ambient.now());
-        if let Some(Move { changes, last }) = work {
+        if !self.finds_room() {
+            return Ok(NO_ROOM);
+        }
+        if let Some(Move { changes, last, .. }) = self.waiting.take() {
             let sweep = SWEEP + 2 * changes.len();
             let (database, layout) = (&self.shared.database, &mut self.layout);
             let swept = shelf::store(database, layout, &changes, last, now, sweep)?;
@@ -116,6 +138,28 @@ impl Mover {
     }
 }
 
+impl Mover {
+    /// Whether there is room for what is to be done.
+    fn finds_room(&self) -> bool {
+        let most = self.waiting.as_ref().map_or(LEAST, |Move { changes, weight, .. }| {
+            LEAST + EACH * changes.len() as u64 + 2 * *weight as u64
+        });
+        let room = self.shared.room();
+        let lacks = room < most && !is_active(Mutant::MoveWithoutRoom);
+        if lacks != self.shared.lacks_room.swap(lacks, Relaxed) {
+            let (left, wanted) = (room >> 20, most >> 20);
+            match lacks {
+                true => tracing::error!(
+                    "the disk of the embedded store has {left} MiB left: its tables wait until \
+                     there are {wanted}, and when memory is full requests are refused"
+                ),
+                false => tracing::info!("the tables of the embedded store have room again"),
+            }
+        }
+        !lacks
+    }
+}
+
 /// Gives the thread that calls it a lower priority. Only Linux has priorities of threads;
 /// elsewhere they compete as equals.
 fn step_back() {
@@ -123,17 +167,6 @@ fn step_back() {
     if let Err(error) = rustix::process::nice(NICE) {
         // Others only wait a little longer.
         tracing::debug!(%error, "the thread of the tables keeps its priority");
-    }
-}
-
-/// Says so when the thread panics: otherwise others would wait for it.
-struct Fuse<'s>(&'s Shared);
-
-impl Drop for Fuse<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.failed.store(true, Relaxed);
-        }
     }
 }
 
@@ -146,7 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         ambient::System,
-        store::embedded::{common::Common, meta},
+        store::embedded::{common::Common, meta, recent::Room},
     };
 
     #[test]
@@ -156,12 +189,14 @@ mod tests {
         let layout = Layout::open(&database, Box::new(Common::default())).unwrap();
         let mut layout = layout.unwrap();
         let tables = Reader::open(&database, &mut layout).unwrap();
-        let shared = Arc::new(Shared::new(database, tables, Arc::new(System)));
+        let room = Room(Box::new(|| None));
+        let shared = Arc::new(Shared::new(database, tables, Arc::new(System), room));
         shared.failed.store(true, Relaxed);
         let (_moves, moves) = mpsc::channel();
-        let mut mover = Mover { shared, moves, layout };
-        for work in [None, Some(Move { changes: Arc::default(), last: 1 })] {
-            assert_eq!(mover.turn(work), IDLE);
+        let mut mover = Mover { shared, moves, layout, waiting: None };
+        for waiting in [None, Some(Move { changes: Arc::default(), last: 1, weight: 0 })] {
+            mover.waiting = waiting;
+            assert_eq!(mover.turn(), IDLE);
         }
     }
 }

@@ -12,10 +12,12 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -44,6 +46,32 @@ pub(super) struct Shared {
     /// Frames of the journal that were forced to the disk.
     pub(super) commits: AtomicU64,
     pub(super) hand: Hand,
+    /// How many bytes the disk has left for the tables; `None`: nobody knows.
+    room: Room,
+    /// The tables wait for room.
+    pub(super) lacks_room: AtomicBool,
+    /// The store is being dropped.
+    pub(super) closing: AtomicBool,
+}
+
+/// Says how much room there is.
+pub(super) struct Room(pub(super) Box<dyn Fn() -> Option<u64> + Send + Sync>);
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room(..)")
+    }
+}
+
+/// Says so when a thread panics: otherwise others would wait for it.
+pub(super) struct Fuse<'s>(pub(super) &'s Shared);
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.failed.store(true, Relaxed);
+        }
+    }
 }
 
 /// Since when the committer has had a batch in hand.
@@ -98,7 +126,12 @@ pub(super) struct Found {
 }
 
 impl Shared {
-    pub(super) fn new(database: Database, tables: Reader, ambient: Arc<dyn Ambient>) -> Self {
+    pub(super) fn new(
+        database: Database,
+        tables: Reader,
+        ambient: Arc<dyn Ambient>,
+        room: Room,
+    ) -> Self {
         let recent = Recent {
             growing: Changes::new(),
             weight: 0,
@@ -113,7 +146,25 @@ impl Shared {
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             hand: Hand { opened: Instant::now(), since: AtomicU64::new(0) },
+            room,
+            lacks_room: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         }
+    }
+
+    /// How many bytes the disk has left, as far as that is known.
+    pub(super) fn room(&self) -> u64 {
+        (self.room.0)().unwrap_or(u64::MAX)
+    }
+
+    /// Whether the tables do not wait for room.
+    pub(super) fn has_room(&self) -> bool {
+        !self.lacks_room.load(Relaxed)
+    }
+
+    /// Whether the store is being dropped.
+    pub(super) fn ends(&self) -> bool {
+        self.closing.load(Relaxed)
     }
 
     pub(super) fn recent(&self) -> RwLockReadGuard<'_, Recent> {

@@ -11,7 +11,7 @@ use super::{
     tables::{Broken, Head, Layout, META, RECORDS, Timed, broken, corrupted, halves, lost},
 };
 use crate::{
-    engine::record::Timestamp,
+    engine::record::{StoreKey, Timestamp},
     mutants::{Mutant, is_active},
 };
 
@@ -97,13 +97,13 @@ impl<'t> Shelf<'t> {
 
     /// Puts rows, or nothing, in the place of what is there.
     fn put(&mut self, changes: &Changes, now: Timestamp) -> Result<(), Broken> {
-        let mut bare = Vec::new();
+        let (mut bare, mut spots) = (Vec::new(), self.append(changes, now)?.into_iter());
         for (key, row) in changes {
             let (half, other) = halves(key);
             let old = match row {
                 Some(row) => {
                     let spot = if row.response.is_some() {
-                        Some(self.responses.append(key, row, now.0)?)
+                        spots.next().map(|(_, spot)| spot)
                     } else {
                         bare.push((row, half, other));
                         None
@@ -125,6 +125,28 @@ impl<'t> Shelf<'t> {
         Ok(())
     }
 
+    /// Writes the responses of `changes`, and says where they lie, in the order of keys. In the
+    /// order of time, those that share an extent come together.
+    fn append(
+        &mut self,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<Vec<(StoreKey, Spot)>, Broken> {
+        let answered = changes.iter().filter_map(|(key, row)| {
+            row.as_deref().filter(|row| row.response.is_some()).map(|row| (key, row))
+        });
+        let mut answered: Vec<_> = answered.collect();
+        if !is_active(Mutant::AppendByKey) {
+            answered.sort_by_key(|(_, row)| row.response_until);
+        }
+        let mut spots = Vec::with_capacity(answered.len());
+        for (key, row) in answered {
+            spots.push((*key, self.responses.append(key, row, now.0)?));
+        }
+        spots.sort_unstable_by_key(|(key, _)| *key);
+        Ok(spots)
+    }
+
     /// Removes what lies at `place` for a key, which must be the one with the half `other` unless
     /// it has expired `now`: then nobody has looked whose it was.
     fn clear(
@@ -137,7 +159,13 @@ impl<'t> Shelf<'t> {
         let is_over = place.0 <= now.0;
         let is_it = match Spot::of(place).filter(|spot| self.responses.is_here(*spot)) {
             Some(_) if is_over => true,
-            Some(spot) => halves(&self.responses.key(spot)?) == (half, other),
+            // Nobody can say whose a row is that is damaged. It was looked at when this one was
+            // claimed, and to stop here would stop everybody.
+            Some(spot) => {
+                let found = self.responses.key(spot)?;
+                let unread = !is_active(Mutant::StopAtDamage);
+                found.map_or(unread, |key| halves(&key) == (half, other))
+            }
             None => {
                 let old = self.records.remove((place.0, half)).map_err(broken)?;
                 old.is_some_and(|old| old.value().1 == other)

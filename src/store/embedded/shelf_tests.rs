@@ -163,6 +163,43 @@ fn a_key_that_shares_its_half_with_another_is_refused() {
     assert!(tables.store(&Changes::from(changes), 1, 0, 0).is_err());
 }
 
+/// Whose key can be read, or only its other bytes, or nothing.
+#[test]
+fn a_damaged_response_that_is_replaced_stops_nothing() {
+    for at in [0, 40, 76] {
+        let mut tables = Tables::new();
+        tables.put(1, Some(row(1, 200, Some(150))));
+        let mut byte = [0];
+        tables.responses.read(at, &mut byte).unwrap();
+        tables.responses.write(at, &[byte[0] ^ 1]).unwrap();
+        tables.put(1, Some(row(2, 300, Some(250))));
+        let held = tables.read().row(&key(1), EVER, Haste::Wait).unwrap();
+        assert_eq!(held, Some(row(2, 300, Some(250))), "byte {at}");
+    }
+}
+
+/// However many times they are kept for: each has its extent, and no more.
+#[test]
+fn responses_that_are_kept_for_many_times_lie_together() {
+    const HOUR: u64 = 3_600_000;
+    let mut tables = Tables::new();
+    let kept = (0..4000_u64).map(|number| {
+        let key = StoreKey::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes());
+        let until = (1 + number % 24) * HOUR;
+        (key, Some(Arc::new(row(number, until, Some(until)))))
+    });
+    let changes: Changes = kept.collect();
+    tables.store(&changes, 1, 0, 0).unwrap();
+    let spots = tables.layout.responses.all();
+    let extents: std::collections::BTreeSet<u32> =
+        spots.iter().map(|(spot, ..)| spot.extent).collect();
+    assert_eq!((spots.len(), extents.len()), (4000, 24));
+    let reader = tables.read();
+    for (key, row) in &changes {
+        assert_eq!(reader.row(key, EVER, Haste::Wait).unwrap().as_ref(), row.as_deref());
+    }
+}
+
 #[test]
 fn what_lies_behind_a_damaged_response_stays_where_it_is() {
     const LENGTH: u64 = 77;

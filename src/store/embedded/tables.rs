@@ -120,15 +120,14 @@ impl Reader {
     /// What has expired is not read: it may be damaged, and nobody is locked out for ever.
     fn look(&self, key: &StoreKey, now: Timestamp, read: Read) -> Result<Option<Row>, Broken> {
         let (half, _) = halves(key);
-        let Some(place) = self.index.get(half)?.filter(|place| place.0 > now.0) else {
-            return Ok(None);
+        // Where it is looked for, it probably is, whatever the disk says.
+        let unread = |error: Broken| match would_wait(&error) {
+            true => error,
+            false => corrupted(&format!("a record that cannot be read: {error}")),
         };
-        // It is there, whatever the disk says.
-        let (found, row) =
-            self.at(place, half, read).map_err(|error| match would_wait(&error) {
-                true => error,
-                false => corrupted(&format!("a record that cannot be read: {error}")),
-            })?;
+        let place = self.index.get(half).map_err(unread)?;
+        let Some(place) = place.filter(|place| place.0 > now.0) else { return Ok(None) };
+        let (found, row) = self.at(place, half, read).map_err(unread)?;
         // The times of a row that is read without its response are not covered by its check
         // sum, and one that seems to have expired is anybody's to remove.
         let is_it = row.until == place.0 || is_active(Mutant::TrustTimes);

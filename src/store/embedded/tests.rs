@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Condvar, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Instant,
 };
@@ -88,7 +88,8 @@ async fn a_response_that_is_not_in_memory_holds_up_nobody_else() {
         let journal = journal.clone().map(|file| Box::new(file) as File);
         let options = EmbeddedOptions { reply_timeout: limit, ..EmbeddedOptions::default() };
         let files = (Box::new(responses.clone()) as peeking::File, journal);
-        EmbeddedStore::start(database, files, "a test", Arc::new(System), options).unwrap()
+        let room = Room(Box::new(|| None));
+        EmbeddedStore::start(database, files, "a test", Arc::new(System), (options, room)).unwrap()
     };
     let hour = Duration::from_secs(3600);
     let keep = Keep { record: hour, response: Some(hour) };
@@ -141,6 +142,62 @@ async fn a_response_that_is_not_in_memory_holds_up_nobody_else() {
         lease_until,
     });
     assert_eq!(open_claim(&store, &key, &other, keep).await, Claimed::Held(done));
+}
+
+/// What has no room in the tables waits for it, in memory and in the journal.
+#[tokio::test]
+async fn what_has_no_room_is_not_moved() {
+    let (tables, responses) = (Common::default(), Common::default());
+    let journal = [Common::default(), Common::default()];
+    let left = Arc::new(AtomicU64::new(1 << 20));
+    let open = || {
+        let database = Database::builder().create_with_backend(tables.clone()).unwrap();
+        let files = (
+            Box::new(responses.clone()) as peeking::File,
+            journal.clone().map(|file| Box::new(file) as File),
+        );
+        let left = Arc::clone(&left);
+        let room = Room(Box::new(move || Some(left.load(SeqCst))));
+        let options = (EmbeddedOptions::default(), room);
+        EmbeddedStore::start(database, files, "a test", Arc::new(System), options).unwrap()
+    };
+    let moved = |store: &EmbeddedStore| store.shared.recent().moved;
+    let until = async |condition: &dyn Fn() -> bool| {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Instant::now() < patience, "did not happen in time");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let hour = Duration::from_secs(3600);
+    let keep = Keep { record: hour, response: Some(hour) };
+    let claim = |number: u8| {
+        let (fence, node) = (Fence::new(System.token()), "test".into());
+        let fingerprint = Fingerprint::from_bytes([1; 32]);
+        let (started, lease_until) = (Timestamp(1), Timestamp(2));
+        let record = Pending { fence, fingerprint, node, started, lease_until };
+        (StoreKey::from_bytes([number; 32]), Record::Pending(record))
+    };
+    let store = open();
+    let (first, record) = claim(1);
+    assert_eq!(store.claim(&first, &record, keep).await.unwrap(), Claimed::Mine);
+    let is_waiting = || !store.shared.has_room() && store.shared.recent().moving.is_some();
+    until(&is_waiting).await;
+    assert_eq!(moved(&store), 0);
+    // Claims go on meanwhile, and so does the end of the process.
+    let (second, next) = claim(2);
+    assert_eq!(store.claim(&second, &next, keep).await.unwrap(), Claimed::Mine);
+    left.store(u64::MAX, SeqCst);
+    until(&|| store.shared.has_room() && moved(&store) > 0).await;
+    left.store(1 << 20, SeqCst);
+    let (third, last) = claim(3);
+    assert_eq!(store.claim(&third, &last, keep).await.unwrap(), Claimed::Mine);
+    until(&is_waiting).await;
+    drop(store);
+    let store = open();
+    for (key, record) in [(first, record), (second, next), (third, last)] {
+        assert_eq!(store.get(&key).await.unwrap(), Some(record));
+    }
 }
 
 /// Once the disk answers, so does the store, a moment later.

@@ -108,13 +108,16 @@ impl Responses {
         self.extents.get(&spot.extent).is_some_and(|extent| spot.offset >= extent.left)
     }
 
-    /// The key of a row that is [here](Self::is_here).
-    pub(in super::super) fn key(&mut self, spot: Spot) -> Result<StoreKey, Broken> {
+    /// The key of a row that is [here](Self::is_here). `None`: it is damaged, or cannot be read.
+    pub(in super::super) fn key(&mut self, spot: Spot) -> Result<Option<StoreKey>, Broken> {
         self.write(spot.extent).map_err(broken)?;
         let start = self.extents[&spot.extent].start + u64::from(spot.offset);
-        let mut key = [0; 32];
-        self.file.read(start, &mut key).map_err(broken)?;
-        Ok(StoreKey::from_bytes(key))
+        let mut bytes = vec![0; spot.length as usize];
+        if let Err(error) = self.file.read(start, &mut bytes) {
+            tracing::error!(%error, "the file `{RESPONSES}` cannot be read");
+            return Ok(None);
+        }
+        Ok(checked(&mut bytes.into()).map(|(key, _)| key))
     }
 
     /// An extent all of whose responses have expired at `now`.
