@@ -267,6 +267,14 @@ fn check_prints_what_is_in_force_or_where_it_is_wrong() {
     }
 }
 
+/// With luck nothing would break, and no promise could be seen to be kept.
+#[test]
+fn the_demo_wants_enough_payments_to_tell_something() {
+    let output = oncegate(&["demo", "--payments", "58"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("--payments must be 59 or more"), "{}", said(&output));
+}
+
 /// The whole story, small: every round keeps its promise.
 #[test]
 fn the_demo_keeps_every_promise() {

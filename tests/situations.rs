@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::{
     backend::{self, Backend},
-    client::{Answer, Connection, post, post_with, send, try_send},
+    client::{Answer, Connection, post, post_with, send},
     eventually,
     gate::{Gate, both},
     patience,

@@ -71,4 +71,6 @@ fn clients_try_long_enough_for_the_odds() {
     assert_eq!(attempts(1000, 0.3, 0.3), 60);
     assert!(attempts(1000, 0.9, 0.9) > 2000);
     assert_eq!(attempts(10, 0.01, 0.01), 60);
+    assert_eq!(fewest(0.3, 0.9), 59);
+    assert_eq!(fewest(0.9, 0.01), 2062);
 }
