@@ -12,6 +12,8 @@
 //! 3. Opening the folder puts what the journal holds into the tables first.
 //! 4. A disk that hangs is an error in time. What was asked of it may be done all the same, but
 //!    for a claim that nobody waits for any more.
+//! 5. A disk that is full is waited for: nothing is begun that may have no room, and what is there
+//!    is told meanwhile.
 //!
 //! Reads look into memory first, then into the tables as they were committed last.
 
