@@ -181,11 +181,13 @@ pub enum Mutant {
     RestInBody,
     /// Replicas that were behind have to catch up with a history that has ended.
     ExpectOldHistory,
+    /// A connection to a service that speaks HTTP/1.0 is used again.
+    ReuseHttp10,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 87] = [
+    pub const ALL: [Self; 88] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -273,6 +275,7 @@ impl Mutant {
         Self::OpenDigest,
         Self::RestInBody,
         Self::ExpectOldHistory,
+        Self::ReuseHttp10,
     ];
 }
 

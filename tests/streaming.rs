@@ -175,6 +175,36 @@ async fn a_service_that_answers_early_holds_up_nobody_else() {
     }
 }
 
+/// HTTP/1.0 knows no chunks, so a connection whose service speaks it is not for a body without
+/// a length, whether or not it is kept open.
+#[tokio::test]
+async fn a_service_of_http_1_0_gets_every_body() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "[server]\nthreads = 1").await;
+    tokio::spawn(async move {
+        loop {
+            let mut peer = service.accept().await;
+            tokio::spawn(async move {
+                loop {
+                    let head = peer.head().await.to_ascii_lowercase();
+                    let has_chunks = head.contains("transfer-encoding: chunked");
+                    let body = if has_chunks { peer.until("0\r\n\r\n").await } else { head };
+                    let kept = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length";
+                    peer.write(format!("{kept}: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+                }
+            });
+        }
+    });
+    let mut client = Connection::open(gate.address).await;
+    for _ in 0..2 {
+        let first = client.ask(&post_with("/pay", &[], "")).await;
+        assert!(first.text().starts_with("post /pay http/1.1\r\n"), "{}", first.text());
+        let chunked = format!("POST /up HTTP/1.1\r\n{CHUNKED}3\r\none\r\n0\r\n\r\n");
+        let upload = timeout(patience(), client.ask(chunked.as_bytes())).await;
+        assert_eq!(upload.expect("an answer").text(), "3\r\none\r\n0\r\n\r\n");
+    }
+}
+
 /// What a task of its own has sent leaves a connection like any other.
 #[tokio::test]
 async fn a_connection_that_has_taken_a_long_body_is_used_again() {

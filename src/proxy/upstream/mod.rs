@@ -7,7 +7,8 @@
 //!    its peer is about to close is the most common cause of an unknown outcome
 //!    that need not have been.
 //! 4. A connection is used again when its exchange is over on both sides. A service that
-//!    answers before it has read all leaves one that still sends.
+//!    answers before it has read all leaves one that still sends. One whose service speaks
+//!    HTTP/1.0 is used once.
 
 mod body;
 mod connection;
@@ -173,6 +174,7 @@ where
                         // What follows is no exchange, and nobody's to drive.
                         connection.hand_over();
                     }
+                    connection.note(response.version());
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
                     let pause = Pause::new(self.settings.response_timeout, deadline);
