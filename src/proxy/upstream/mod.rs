@@ -148,15 +148,11 @@ where
         let mut now = since;
         loop {
             let (pool, mut connection) = match deadline {
-                Some(deadline) => self.connection_until(deadline, max_idle, now).await?,
-                None => self.connection(max_idle, now).await?,
+                Some(deadline) => self.connection_until(deadline, max_idle, &mut now).await?,
+                None => self.connection(max_idle, &mut now).await?,
             };
             headers::address(unsent.as_mut().expect(HERE), pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
-            // One that was there took no time.
-            if !reused {
-                now = Instant::now();
-            }
             // For a keyed request the gate keeps the time, and records what comes late.
             let limit = self.settings.response_timeout;
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
@@ -213,7 +209,7 @@ where
         &self,
         deadline: Instant,
         max_idle: Duration,
-        now: Instant,
+        now: &mut Instant,
     ) -> Result<Homing<B>, UpstreamError> {
         if is_active(Mutant::SendTooLate) {
             return self.connection(max_idle, now).await;
@@ -228,11 +224,12 @@ where
         }
     }
 
-    /// A connection that is unused `now`, or a new one to the first address that accepts it.
+    /// A connection that is unused `now`, or a new one to the first address that accepts it. One
+    /// that was there takes no time; what it took to connect, in vain as well, has passed by then.
     async fn connection(
         &self,
         max_idle: Duration,
-        now: Instant,
+        now: &mut Instant,
     ) -> Result<Homing<B>, UpstreamError> {
         let first = match self.pools.len() {
             1 => 0,
@@ -241,11 +238,13 @@ where
         let (before, after) = self.pools.split_at(first);
         let mut failure = None;
         for pool in after.iter().chain(before) {
-            if let Some(connection) = pool.take(max_idle, now) {
+            if let Some(connection) = pool.take(max_idle, *now) {
                 return Ok((Arc::clone(pool), connection));
             }
             // Boxed, since most requests find a connection.
-            match Box::pin(pool.connect()).await {
+            let connected = Box::pin(pool.connect()).await;
+            *now = Instant::now();
+            match connected {
                 Ok(connection) => return Ok((Arc::clone(pool), connection)),
                 Err(error) => {
                     tracing::warn!(%error, "an upstream cannot be reached");
