@@ -183,11 +183,13 @@ pub enum Mutant {
     ExpectOldHistory,
     /// A connection to a service that speaks HTTP/1.0 is used again.
     ReuseHttp10,
+    /// A body that is read whole may take as long as it moves.
+    HoldTrickles,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 88] = [
+    pub const ALL: [Self; 89] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -276,6 +278,7 @@ impl Mutant {
         Self::RestInBody,
         Self::ExpectOldHistory,
         Self::ReuseHttp10,
+        Self::HoldTrickles,
     ];
 }
 

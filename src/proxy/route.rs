@@ -118,7 +118,8 @@ impl Route {
                     Serving::Managed(Box::pin(future::ready(Ok(service.refuse(problem)))))
                 }
                 Look::Manage(found) => {
-                    Serving::Managed(service.manage(request.map(inbound), found))
+                    let request = request.map(|body| inbound(body).held());
+                    Serving::Managed(service.manage(request, found))
                 }
             },
             Way::Open(upstream) => pass(upstream, request, inbound, since),
