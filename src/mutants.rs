@@ -185,11 +185,13 @@ pub enum Mutant {
     ReuseHttp10,
     /// A body that is read whole may take as long as it moves.
     HoldTrickles,
+    /// Idle connections to the admin listener keep out who comes after them.
+    KeepIdleOperators,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 89] = [
+    pub const ALL: [Self; 90] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -279,6 +281,7 @@ impl Mutant {
         Self::ExpectOldHistory,
         Self::ReuseHttp10,
         Self::HoldTrickles,
+        Self::KeepIdleOperators,
     ];
 }
 

@@ -408,3 +408,19 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     drop(first);
     assert_eq!(second.await.unwrap().status, 201);
 }
+
+/// They take the places that there are, and give them up to whoever comes after them.
+#[tokio::test]
+async fn silent_operators_keep_nobody_out() {
+    let (_backend, gate) = both("").await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Connection::open(gate.admin).await);
+    }
+    let livez = b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n";
+    let answer = timeout(Duration::from_secs(5), send(gate.admin, livez)).await;
+    assert_eq!(answer.expect("an answer at once").status, 200);
+    for first in &mut silent[..100] {
+        assert!(timeout(Duration::from_secs(5), first.is_closed()).await.expect("it is closed"));
+    }
+}
