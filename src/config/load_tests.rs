@@ -155,6 +155,60 @@ fn a_route_overrides_what_it_names_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_route_overrides_one_member_of_a_table() {
+    let policy = |route: &str| {
+        let text = format!(
+            r#"
+            [idempotency]
+            fingerprint = {{ body = "json", ignore = ["/sent_at"] }}
+            on_unknown = "reconcile"
+            [idempotency.reconcile]
+            request = "GET /payments/{{key}}"
+            executed = {{ status = [200] }}
+            not_executed = {{ status = [404] }}
+            timeout = "3s"
+            [[route]]
+            path = "/a"
+            [route.idempotency]
+            {route}"#
+        );
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        (**config.routes[0].policy.as_ref().unwrap()).clone()
+    };
+    for (route, body, ignored) in [
+        ("fingerprint.body = \"json\"", BodyMatch::Json, &["/sent_at"][..]),
+        ("fingerprint.ignore = [\"/at\"]", BodyMatch::Json, &["/at"]),
+        ("fingerprint.body = \"exact\"", BodyMatch::Exact, &[]),
+        ("", BodyMatch::Json, &["/sent_at"]),
+    ] {
+        let policy = policy(route);
+        assert_eq!(policy.fingerprint_body, body, "{route}");
+        assert_eq!(policy.fingerprint_ignore, ignored, "{route}");
+    }
+    let asks = policy("reconcile.request = \"GET /refunds/{key}\"").on_unknown;
+    let OnUnknown::Reconcile(reconcile) = asks else { panic!("{asks:?}") };
+    assert_eq!(reconcile.request.to_string(), "GET /refunds/{key}");
+    assert_eq!(reconcile.executed.status, [200]);
+    assert_eq!(reconcile.timeout, Duration::from_secs(3));
+}
+
+#[test]
+fn what_a_lookup_needs_is_named() {
+    let request = "request = \"GET /{key}\"\nexecuted.status = [200]";
+    for (settings, missing) in [
+        ("", "idempotency.reconcile.request"),
+        ("request = \"GET /{key}\"", "idempotency.reconcile.executed"),
+        (request, "idempotency.reconcile.not_executed"),
+    ] {
+        let text = format!(
+            "[idempotency]\non_unknown = \"reconcile\"\n[idempotency.reconcile]\n{settings}"
+        );
+        let error = error(&text);
+        assert!(error.starts_with(missing), "{error}");
+    }
+}
+
+#[test]
 fn a_connection_has_less_time_than_its_response() {
     let two = "urls = [\"http://a:1\", \"http://b:1\"]";
     for (response, more, connect) in [

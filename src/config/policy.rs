@@ -52,12 +52,7 @@ pub(super) fn policy(
             Some(Unknown::Hold) => OnUnknown::Hold,
             Some(Unknown::Retry) => OnUnknown::Retry,
             Some(Unknown::Reconcile) => {
-                let settings = raw.reconcile.ok_or_else(|| {
-                    ConfigError::setting(
-                        &setting("reconcile"),
-                        "is missing; on_unknown = \"reconcile\" needs request, executed and not_executed",
-                    )
-                })?;
+                let settings = raw.reconcile.unwrap_or_default();
                 OnUnknown::Reconcile(Arc::new(reconcile(&setting, settings, upstream, lease)?))
             }
         },
@@ -102,7 +97,14 @@ fn reconcile(
     upstream: &Upstream,
     lease: Duration,
 ) -> Result<Reconcile, ConfigError> {
-    let matcher = |name: &str, raw: RawMatcher| {
+    let missing = |name: &str| {
+        ConfigError::setting(
+            &setting(&format!("reconcile.{name}")),
+            "is missing; on_unknown = \"reconcile\" needs request, executed and not_executed",
+        )
+    };
+    let matcher = |name: &str, raw: Option<RawMatcher>| {
+        let raw = raw.ok_or_else(|| missing(name))?;
         let setting = setting(&format!("reconcile.{name}"));
         if raw.status.is_empty() {
             return Err(ConfigError::setting(&setting, "needs at least one status"));
@@ -126,7 +128,7 @@ fn reconcile(
     // he sends or says another, a connection, a response.
     let quiet = upstream.connect_timeout + upstream.response_timeout + lease;
     Ok(Reconcile {
-        request: raw.request.0,
+        request: raw.request.ok_or_else(|| missing("request"))?.0,
         executed: matcher("executed", raw.executed)?,
         not_executed: matcher("not_executed", raw.not_executed)?,
         quiescence: raw.quiescence.map_or(quiet, |span| span.0),
