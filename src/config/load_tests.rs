@@ -260,8 +260,41 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
+fn the_members_of_a_table_come_one_by_one() {
+    for (executed, equals) in [
+        (&[("", "{ status = [200], json = \"/0/state\", equals = \"paid\" }")][..], true),
+        (&[("__STATUS", "[200]")], false),
+        (&[("__EQUALS", "paid"), ("__JSON", "/0/state"), ("__STATUS", "[200]")], true),
+    ] {
+        let mut variables = vec![
+            ("ON_UNKNOWN".to_owned(), "reconcile"),
+            ("RECONCILE__REQUEST".to_owned(), "GET /payments/{key}"),
+            ("RECONCILE__NOT_EXECUTED__STATUS".to_owned(), "[404]"),
+        ];
+        let executed =
+            executed.iter().map(|(end, value)| (format!("RECONCILE__EXECUTED{end}"), *value));
+        variables.extend(executed);
+        let variables: Vec<_> = variables
+            .into_iter()
+            .map(|(name, value)| (format!("ONCEGATE_IDEMPOTENCY__{name}"), value.to_owned()))
+            .collect();
+        let config = Config::load(&Sources::text("").environment(variables)).unwrap();
+        let policy = config.routes[0].policy.as_ref().unwrap();
+        let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+        assert_eq!(reconcile.executed.status, [200]);
+        assert_eq!(reconcile.executed.equals.is_some(), equals);
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     for (name, value, parts) in [
+        ("ONCEGATE_IDEMPOTENCY__KEYS", "[\"cookie:x\"]", &["KEYS", "no key source"][..]),
+        (
+            "ONCEGATE_IDEMPOTENCY__FINGERPRINT",
+            "{ bdy = \"json\" }",
+            &["FINGERPRINT", "did you mean `body`?"],
+        ),
         ("ONCEGATE_STORE__URI", "memory:", &["ONCEGATE_STORE__URI", "did you mean `url`?"][..]),
         ("ONCEGATE_STROE__URL", "memory:", &["ONCEGATE_STROE__URL", "did you mean `store`?"]),
         ("ONCEGATE_IDEMPOTENCY__LEASE", "soon", &["ONCEGATE_IDEMPOTENCY__LEASE", "no duration"]),

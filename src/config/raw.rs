@@ -115,8 +115,10 @@ pub(crate) struct RawReconcile {
     pub(crate) timeout: Option<Span>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// Every member of every table is optional: variables come one after another, and what is
+/// missing in the end is named when all are there.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct RawMatcher {
     pub(crate) status: Vec<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
