@@ -85,6 +85,14 @@ fn settings_that_contradict_each_other_are_named() {
         ("[idempotency]\nkeys = []", &["idempotency.keys"]),
         ("[idempotency]\nfingerprint.ignore = [\"/a\"]", &["fingerprint.ignore", "json"]),
         ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
+        (
+            "[idempotency]\nmax_buffered = \"512KiB\"",
+            &["idempotency.max_request_body: 1MiB", "idempotency.max_buffered (512KiB)"],
+        ),
+        (
+            "[[route]]\nidempotency.max_request_body = \"300MiB\"",
+            &["route[0].idempotency.max_request_body: 300MiB", "max_buffered (256MiB)"],
+        ),
         ("[admin]\nlisten = \"0.0.0.0:9901\"", &["admin.listen", "token_file"]),
         ("[store]\nurl = \"mysql://x\"", &["store.url", "redis://"]),
         ("[telemetry]\nlog = \"a=loud\"", &["telemetry.log", "a=loud"]),

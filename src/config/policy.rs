@@ -9,12 +9,17 @@ use super::{
         StoreDown, Unknown,
     },
     resolve::{in_route, plain},
+    values::Size,
 };
 use crate::engine::{
     key::KeySource,
     policy::{BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
     reconcile::{Matcher, Reconcile},
 };
+
+/// All buffered request bodies together, unless something else is set.
+pub(super) const MAX_BUFFERED: Size = Size(256 << 20);
+
 /// The policy of a route; `None` when the gate is switched off there.
 pub(super) fn policy(
     route: &str,
@@ -87,6 +92,16 @@ pub(super) fn policy(
         opt_out_header: raw.opt_out_header.map_or(default.opt_out_header, |name| name.0),
     };
     check(&policy, &setting)?;
+    let max_buffered = raw.max_buffered.unwrap_or(MAX_BUFFERED);
+    if policy.max_request_body > max_buffered.0 {
+        return Err(ConfigError::setting(
+            &setting("max_request_body"),
+            &format!(
+                "{} is more than idempotency.max_buffered ({max_buffered}), in which all bodies have to fit",
+                Size(policy.max_request_body)
+            ),
+        ));
+    }
     Ok(Some(Arc::new(policy)))
 }
 

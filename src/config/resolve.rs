@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
-    policy::policy,
+    policy::{MAX_BUFFERED, policy},
     raw::{
         Amnesia, LogFormat, Raw, RawAdmin, RawIdempotency, RawServer, RawStore, RawTelemetry,
         RawUpstream,
@@ -20,7 +20,7 @@ use crate::{Policy, store::Durability};
 impl Config {
     pub(super) fn resolve(raw: Raw) -> Result<Self, ConfigError> {
         let Raw { server, upstream, store, idempotency, admin, telemetry, route } = raw;
-        let max_buffered = idempotency.max_buffered.map_or(256 << 20, |size| size.0);
+        let max_buffered = idempotency.max_buffered.unwrap_or(MAX_BUFFERED).0;
         let mut routes = Vec::with_capacity(route.len() + 1);
         for (index, own) in route.into_iter().enumerate() {
             let name = format!("route[{index}]");

@@ -54,11 +54,27 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl Size {
+    /// The largest unit of which it is a multiple.
+    fn unit(self) -> Option<(usize, &'static str)> {
+        const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        UNITS.into_iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit() {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
-            Some((unit, name)) => serializer.collect_str(&format_args!("{}{name}", self.0 / unit)),
+        match self.unit() {
+            Some(_) => serializer.collect_str(self),
             None => serializer.serialize_u64(self.0 as u64),
         }
     }
