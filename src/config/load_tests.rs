@@ -99,6 +99,8 @@ fn settings_that_contradict_each_other_are_named() {
         ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
         ("[[route]]\nhost = \"a.example:8080\"", &["route[0].host", "port"]),
+        ("[[route]]\nhost = \"*.example\"", &["route[0].host", "`*.example`", "one whole name"]),
+        ("[[route]]\npath = \"/pay/*\"", &["route[0].path", "`/pay/*`", "prefix"]),
         ("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout"]),
         ("[server]\nmax_connections = 9223372036854775807", &["server.max_connections"]),
         ("[upstream]\nresponse_timeout = \"0s\"", &["upstream.response_timeout"]),

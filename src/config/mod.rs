@@ -6,6 +6,7 @@
 mod effective;
 mod links;
 mod load;
+mod place;
 mod policy;
 mod raw;
 mod resolve;

@@ -6,13 +6,12 @@ use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
+    Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream, place,
     policy::{MAX_BUFFERED, policy},
     raw::{
         Amnesia, LogFormat, Raw, RawAdmin, RawIdempotency, RawServer, RawStore, RawTelemetry,
         RawUpstream,
     },
-    target::has_port,
     values::{Network, Span, Text},
 };
 use crate::{Policy, store::Durability};
@@ -31,19 +30,10 @@ impl Config {
                 ));
             }
             let path = own.path.unwrap_or_else(|| "/".to_owned());
-            if !path.starts_with('/') {
-                return Err(ConfigError::setting(
-                    &format!("{name}.path"),
-                    &format!("`{path}` is no path; it begins with a slash"),
-                ));
-            }
-            let host = own.host.map(|host| host.to_ascii_lowercase());
-            if let Some(host) = host.as_deref().filter(|host| has_port(host)) {
-                return Err(ConfigError::setting(
-                    &format!("{name}.host"),
-                    &format!("`{host}` has a port, which belongs to no route; leave it out"),
-                ));
-            }
+            place::path(&path)
+                .map_err(|why| ConfigError::setting(&format!("{name}.path"), &why))?;
+            let host = own.host.as_deref().map(place::host).transpose();
+            let host = host.map_err(|why| ConfigError::setting(&format!("{name}.host"), &why))?;
             if routes.iter().any(|known: &Route| known.path == path && known.host == host) {
                 return Err(ConfigError::setting(
                     &name,
