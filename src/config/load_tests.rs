@@ -99,6 +99,21 @@ fn settings_that_contradict_each_other_are_named() {
         ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
         ("[[route]]\nhost = \"a.example:8080\"", &["route[0].host", "port"]),
+        ("[idempotency]\nreplay_status = 204", &["idempotency.replay_status", "204"]),
+        (
+            "[idempotency]\nreconcile.timeout = \"3s\"",
+            &["idempotency.reconcile", "on_unknown = \"reconcile\""],
+        ),
+        (
+            "[[route]]\nidempotency.reconcile.timeout = \"3s\"\nidempotency.on_unknown = \"retry\"",
+            &["route[0].idempotency.reconcile", "on_unknown"],
+        ),
+        (
+            "[idempotency]\non_unknown = \"reconcile\"\n[idempotency.reconcile]\n\
+             request = \"GET /{key}\"\nexecuted = { status = [200] }\n\
+             not_executed = { status = [404] }\ntimeout = \"0s\"",
+            &["idempotency.reconcile.timeout", "0s"],
+        ),
         ("[[route]]\nhost = \"*.example\"", &["route[0].host", "`*.example`", "one whole name"]),
         ("[[route]]\npath = \"/pay/*\"", &["route[0].path", "`/pay/*`", "prefix"]),
         ("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout"]),
@@ -200,6 +215,44 @@ fn a_route_overrides_one_member_of_a_table() {
     assert_eq!(reconcile.request.to_string(), "GET /refunds/{key}");
     assert_eq!(reconcile.executed.status, [200]);
     assert_eq!(reconcile.timeout, Duration::from_secs(3));
+}
+
+#[test]
+fn a_lookup_is_believed_after_all_upstreams_may_have_been_asked() {
+    for (urls, quiescence) in [("\"http://a\"", 95), ("\"http://a\", \"http://b\"", 100)] {
+        let text = format!(
+            "[upstream]\nurls = [{urls}]\n[[route]]\nidempotency.on_unknown = \"reconcile\"\n\
+             [idempotency.reconcile]\nrequest = \"GET /{{key}}\"\nexecuted = {{ status = [200] }}\n\
+             not_executed = {{ status = [404] }}"
+        );
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        let policy = config.routes[0].policy.as_ref().unwrap();
+        let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+        assert_eq!(reconcile.quiescence, Duration::from_secs(quiescence));
+    }
+}
+
+#[test]
+fn a_clock_can_tell_whatever_is_set() {
+    let long = "18446744073709551615s";
+    let text = format!(
+        "[server]\nhead_timeout = \"{long}\"\nbody_timeout = \"{long}\"\nidle_timeout = \"{long}\"\n\
+         [upstream]\nresponse_timeout = \"{long}\"\nconnect_timeout = \"50years\"\n\
+         [idempotency]\nlease = \"50years\"\nunknown_retention = \"{long}\"\n\
+         on_unknown = \"reconcile\"\n[idempotency.reconcile]\nrequest = \"GET /{{key}}\"\n\
+         executed = {{ status = [200] }}\nnot_executed = {{ status = [404] }}"
+    );
+    let config = Config::load(&Sources::text(&text)).unwrap();
+    let policy = config.routes[0].policy.as_ref().unwrap();
+    let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+    let now = std::time::Instant::now();
+    for duration in [
+        config.server.head_timeout,
+        reconcile.quiescence,
+        config.routes[0].upstream.response_timeout.saturating_mul(5),
+    ] {
+        assert!(now.checked_add(duration).is_some(), "{duration:?}");
+    }
 }
 
 #[test]

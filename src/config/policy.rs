@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
+
 use super::{
     ConfigError, Upstream,
     raw::{
         Body, Conflict, DialectName, LateRetry, RawIdempotency, RawMatcher, RawReconcile,
         StoreDown, Unknown,
     },
-    resolve::{in_route, plain},
+    resolve::{in_route, plain, positive},
     values::Size,
 };
 use crate::engine::{
@@ -140,14 +142,16 @@ fn reconcile(
         }
     };
     // How long a request can be on its way after its owner's last word: a lease, within which
-    // he sends or says another, a connection, a response.
-    let quiet = upstream.connect_timeout + upstream.response_timeout + lease;
+    // he sends or says another, a connection, for which all upstreams may be asked, a response.
+    let asked = u32::try_from(upstream.urls.len()).unwrap_or(u32::MAX);
+    let connecting = upstream.connect_timeout.saturating_mul(asked);
+    let quiet = connecting + upstream.response_timeout + lease;
     Ok(Reconcile {
         request: raw.request.ok_or_else(|| missing("request"))?.0,
         executed: matcher("executed", raw.executed)?,
         not_executed: matcher("not_executed", raw.not_executed)?,
         quiescence: raw.quiescence.map_or(quiet, |span| span.0),
-        timeout: raw.timeout.map_or(Duration::from_secs(10), |span| span.0),
+        timeout: positive(&setting("reconcile.timeout"), raw.timeout, Duration::from_secs(10))?,
     })
 }
 
@@ -185,6 +189,13 @@ fn check(policy: &Policy, setting: &dyn Fn(&str) -> String) -> Result<(), Config
         return Err(ConfigError::setting(
             &setting("release"),
             &format!("{} stands in `unknown` too; a status has one meaning", status.as_u16()),
+        ));
+    }
+    let has_no_body = |status: &StatusCode| matches!(status.as_u16(), 204 | 205 | 304);
+    if let Some(status) = policy.replay_status.filter(has_no_body) {
+        return Err(ConfigError::setting(
+            &setting("replay_status"),
+            &format!("{} has no body, so that of every replay would be lost", status.as_u16()),
         ));
     }
     if let Some(pointer) = policy.fingerprint_ignore.iter().find(|p| !p.starts_with('/')) {

@@ -14,7 +14,7 @@ use super::{
     },
     values::{Network, Span, Text},
 };
-use crate::{Policy, store::Durability};
+use crate::{OnUnknown, Policy, store::Durability};
 
 impl Config {
     pub(super) fn resolve(raw: Raw) -> Result<Self, ConfigError> {
@@ -43,6 +43,7 @@ impl Config {
             // What is said for all routes gives way where a response has less time.
             let connect_timeout = own.upstream.connect_timeout;
             let raw = RawUpstream { connect_timeout, ..own.upstream.over(&upstream) };
+            let says_how_to_ask = own.idempotency.reconcile.is_some();
             let own = own.idempotency.over(&idempotency);
             let (upstream, policy) = way(&name, raw, upstream.connect_timeout, own)
                 // What is wrong for all routes is not the route's fault.
@@ -50,11 +51,18 @@ impl Config {
                     let common = way("", upstream.clone(), None, idempotency.clone());
                     common.err().filter(|common| error.is_that(&name, common)).unwrap_or(error)
                 })?;
+            if says_how_to_ask && policy.as_ref().is_some_and(|policy| !asks(policy)) {
+                return Err(unasked(&name));
+            }
             routes.push(Route { path, host, upstream, policy });
         }
+        let is_left_open = idempotency.reconcile.is_some() && idempotency.on_unknown.is_none();
         if !routes.iter().any(|route| route.path == "/" && route.host.is_none()) {
             let (upstream, policy) = way("", upstream, None, idempotency)?;
             routes.push(Route { path: "/".to_owned(), host: None, upstream, policy });
+        }
+        if is_left_open && !routes.iter().filter_map(|route| route.policy.as_ref()).any(asks) {
+            return Err(unasked(""));
         }
         Ok(Self {
             server: self::server(server)?,
@@ -79,8 +87,23 @@ fn way(
     Ok((upstream, policy))
 }
 
+/// Whether the service is asked about unknown outcomes.
+fn asks(policy: &Arc<Policy>) -> bool {
+    matches!(policy.on_unknown, OnUnknown::Reconcile(_))
+}
+
+/// It is said how to ask, and nobody asks.
+fn unasked(route: &str) -> ConfigError {
+    let why = "has a meaning with on_unknown = \"reconcile\" only";
+    ConfigError::setting(&in_route(route, "idempotency.reconcile"), why)
+}
+
 /// A time within which something has to be possible.
-fn positive(name: &str, span: Option<Span>, usual: Duration) -> Result<Duration, ConfigError> {
+pub(super) fn positive(
+    name: &str,
+    span: Option<Span>,
+    usual: Duration,
+) -> Result<Duration, ConfigError> {
     match span {
         Some(Span(Duration::ZERO)) => Err(ConfigError::setting(name, "0s leaves no time at all")),
         Some(Span(duration)) => Ok(duration),

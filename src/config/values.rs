@@ -4,14 +4,19 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration as people write it: `30s`, `24h`, `500ms`.
+/// For ever, as far as a clock is concerned: a time that is as far away can be told, which is
+/// not so for all that can be written.
+const FOR_EVER: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// A duration as people write it: `30s`, `24h`, `500ms`. At most a hundred years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| {
+        let duration = humantime::parse_duration(&text);
+        duration.map(|duration| Self(duration.min(FOR_EVER))).map_err(|error| {
             de::Error::custom(format!("`{text}` is no duration ({error}); write 500ms, 30s or 24h"))
         })
     }
@@ -209,6 +214,8 @@ mod tests {
         let probe: Probe = toml::from_str(text).unwrap();
         assert_eq!((probe.size, probe.span), (Size(64 << 20), Span(Duration::from_secs(90))));
         assert_eq!(toml::to_string(&probe).unwrap(), text);
+        let long = "size = 1\nspan = \"18446744073709551615s\"";
+        assert_eq!(toml::from_str::<Probe>(long).unwrap().span, Span(FOR_EVER));
         let error = toml::from_str::<Probe>("size = \"many\"\nspan = \"1s\"").err().unwrap();
         assert!(error.to_string().contains("line 1") && error.to_string().contains("no size"));
     }
