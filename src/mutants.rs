@@ -187,11 +187,13 @@ pub enum Mutant {
     HoldTrickles,
     /// Idle connections to the admin listener keep out who comes after them.
     KeepIdleOperators,
+    /// What is left of a transfer coding that nobody took away is the body of a response.
+    IgnoreCodings,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 90] = [
+    pub const ALL: [Self; 91] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -282,6 +284,7 @@ impl Mutant {
         Self::ReuseHttp10,
         Self::HoldTrickles,
         Self::KeepIdleOperators,
+        Self::IgnoreCodings,
     ];
 }
 

@@ -49,6 +49,30 @@ async fn a_response_with_a_length_and_chunks_comes_whole() {
     assert_eq!(backend.count(), 8);
 }
 
+/// The chunks were taken away and the compression was not, so nobody could read it.
+#[tokio::test]
+async fn a_response_with_another_coding_is_none() {
+    let (backend, gate) = both("").await;
+    for (name, coding) in [("gzip", "gzip, chunked"), ("alone", "gzip")] {
+        let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        backend.put(name, [head.as_bytes(), b"3\r\n\x1f\x8b\x08\r\n0\r\n\r\n"].concat().as_slice());
+        let path = format!("/raw/{name}");
+        for key in [&[("Idempotency-Key", name)][..], &[]] {
+            let answer = send(gate.address, &post_with(&path, key, "")).await;
+            assert_eq!(answer.status, 502, "{coding}");
+            assert_eq!(answer.header("proxy-status"), "oncegate; error=http_protocol_error");
+        }
+        let retry = send(gate.address, &post(&path, name, "")).await;
+        assert_eq!((retry.status, &*retry.problem()), (409, "outcome-unknown"));
+        assert_eq!(backend.executions(name), 1);
+    }
+    backend.put("twice", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello");
+    for key in [&[("Idempotency-Key", "twice")][..], &[]] {
+        let answer = send(gate.address, &post_with("/raw/twice", key, "")).await;
+        assert_eq!((answer.text(), answer.header("content-length")), ("hello", "5"));
+    }
+}
+
 /// Whatever the method, and by either version.
 #[tokio::test]
 async fn a_body_of_unknown_length_reaches_the_service() {

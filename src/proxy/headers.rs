@@ -18,6 +18,7 @@ use crate::{
         hop::{is_hop_by_hop, strip_hop_by_hop},
         problem::Problem,
     },
+    mutants::{Mutant, is_active},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -174,6 +175,36 @@ pub(crate) fn address<B>(request: &mut Request<B>, url: &UpstreamUrl) {
     {
         request.headers_mut().insert(HOST, host);
     }
+}
+
+/// Fails unless everybody reads the same body, and leaves one length where the same one is there
+/// several times. The library takes chunks away and no other coding: what is left of one would
+/// be passed on, and recorded, as if it were the body.
+pub(crate) fn one_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        return if is_chunked && codings.next().is_none() || is_active(Mutant::IgnoreCodings) {
+            Ok(())
+        } else {
+            Err("the response has a transfer coding beside chunked")
+        };
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (first, others) = (lengths.next(), lengths.next().is_some());
+    let is_plain = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if !others && first.is_none_or(|length| is_plain(length.as_bytes())) {
+        return Ok(());
+    }
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths = lengths.flat_map(|value| value.split(|byte| *byte == b','));
+    let length = lengths.next().unwrap_or_default().trim_ascii();
+    let is_one = is_plain(length) && lengths.all(|other| other.trim_ascii() == length);
+    let Some(length) = HeaderValue::from_bytes(length).ok().filter(|_| is_one) else {
+        return Err("the response has a Content-Length that is not one number");
+    };
+    headers.insert(CONTENT_LENGTH, length);
+    Ok(())
 }
 
 /// Makes a response one of this hop's own.

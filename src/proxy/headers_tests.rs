@@ -2,6 +2,41 @@ use http_body_util::Empty;
 
 use super::*;
 
+#[test]
+fn a_response_has_one_framing() {
+    const LENGTH: HeaderName = CONTENT_LENGTH;
+    const CODING: HeaderName = TRANSFER_ENCODING;
+    for (lines, length) in [
+        (&[][..], Some(&[][..])),
+        (&[(LENGTH, "5")], Some(&["5"])),
+        (&[(LENGTH, "5, 5")], Some(&["5"])),
+        (&[(LENGTH, "5"), (LENGTH, "5 ,5")], Some(&["5"])),
+        (&[(LENGTH, "5, 6")], None),
+        (&[(LENGTH, "5"), (LENGTH, "6")], None),
+        (&[(LENGTH, "")], None),
+        (&[(LENGTH, "+5")], None),
+        (&[(LENGTH, "5,")], None),
+        (&[(CODING, "chunked")], Some(&[])),
+        (&[(CODING, "Chunked"), (LENGTH, "5")], Some(&["5"])),
+        (&[(CODING, "gzip, chunked")], None),
+        (&[(CODING, "gzip")], None),
+        (&[(CODING, "chunked, chunked")], None),
+        (&[(CODING, "gzip"), (CODING, "chunked")], None),
+        (&[(CODING, "identity"), (LENGTH, "5")], None),
+    ] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let framing = one_framing(&mut headers);
+        assert_eq!(framing.is_ok(), length.is_some(), "{lines:?}");
+        if let Some(length) = length {
+            let left: Vec<_> = headers.get_all(LENGTH).iter().collect();
+            assert_eq!(left, length, "{lines:?}");
+        }
+    }
+}
+
 fn request(lines: &[(&str, &str)]) -> Request<Empty<&'static [u8]>> {
     lines
         .iter()

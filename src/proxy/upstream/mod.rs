@@ -171,6 +171,11 @@ where
                         connection.hand_over();
                     }
                     connection.note(response.version());
+                    if response.status() != StatusCode::SWITCHING_PROTOCOLS
+                        && let Err(why) = headers::one_framing(response.headers_mut())
+                    {
+                        return Err(UpstreamError::sent(Fault::Protocol).because(why));
+                    }
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
                     let pause = Pause::new(self.settings.response_timeout, deadline);
