@@ -70,6 +70,19 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// The peer as an element of `Forwarded`.
+    fn element(&self) -> Option<HeaderValue> {
+        let address = self.address.to_str().ok()?;
+        let element = if address.contains(':') {
+            format!("for=\"[{address}]\";proto=http")
+        } else {
+            format!("for={address};proto=http")
+        };
+        HeaderValue::try_from(element).ok()
+    }
+}
+
 /// Names the host in a header where the target alone names it, as a client of HTTP/1.0 may.
 pub(crate) fn host_of_target<B>(request: &mut Request<B>) {
     if let Some(authority) = request.uri().authority()
@@ -110,8 +123,31 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
     {
         headers.insert(FORWARDED_HOST, host);
     }
+    // What is left of it by now is believed, and goes on with this hop's own element.
+    let is_standard = headers.contains_key(FORWARDED);
     if !is_told(headers, FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, const { HeaderValue::from_static("http") });
+        let told = if is_standard { proto_of_client(headers) } else { None };
+        let proto = told.unwrap_or(const { HeaderValue::from_static("http") });
+        headers.insert(FORWARDED_PROTO, proto);
+    }
+    if is_standard && let Some(element) = peer.element() {
+        headers.append(FORWARDED, element);
+    }
+}
+
+/// The protocol that the client spoke, by the first element of `Forwarded` (RFC 7239).
+fn proto_of_client(headers: &HeaderMap) -> Option<HeaderValue> {
+    let first = headers.get(FORWARDED)?.as_bytes().split(|byte| *byte == b',').next()?;
+    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let proto = pairs.find_map(|pair| {
+        let (name, value) = pair.split_at_checked(b"proto=".len())?;
+        name.eq_ignore_ascii_case(b"proto=").then_some(value)
+    })?;
+    let proto = proto.strip_prefix(b"\"").and_then(|p| p.strip_suffix(b"\"")).unwrap_or(proto);
+    if proto.eq_ignore_ascii_case(b"https") {
+        Some(const { HeaderValue::from_static("https") })
+    } else {
+        None
     }
 }
 

@@ -89,6 +89,29 @@ fn an_untrusted_peer_cannot_say_who_it_speaks_for() {
 }
 
 #[test]
+fn what_a_trusted_peer_says_in_the_standards_words_goes_on() {
+    let trusted = ["192.0.2.0/24", "2001:db8::/32"].map(|block| block.parse().unwrap());
+    for (peer, said, proto, own) in [
+        ("192.0.2.7", "for=10.0.0.1;proto=https", "https", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "for=10.0.0.1; Proto=\"HTTPS\", for=a", "https", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "for=10.0.0.1, proto=https", "http", "for=192.0.2.7;proto=http"),
+        ("2001:db8::1", "for=x;proto=ftp", "http", "for=\"[2001:db8::1]\";proto=http"),
+    ] {
+        let mut headers = request(&[("host", "pay"), ("forwarded", said)]).headers().clone();
+        forwarded(&mut headers, &Peer::new(peer.parse().unwrap(), &trusted));
+        assert_eq!(headers[FORWARDED_PROTO], proto, "{said}");
+        assert_eq!(headers.get_all(FORWARDED).iter().collect::<Vec<_>>(), [said, own]);
+    }
+    let lines = [("host", "pay"), ("forwarded", "proto=https"), ("x-forwarded-proto", "http")];
+    let mut headers = request(&lines).headers().clone();
+    forwarded(&mut headers, &Peer::new("192.0.2.7".parse().unwrap(), &trusted));
+    assert_eq!(headers[FORWARDED_PROTO], "http", "the peer has said it in both ways");
+    let mut headers = request(&[("host", "pay")]).headers().clone();
+    forwarded(&mut headers, &Peer::new("192.0.2.7".parse().unwrap(), &trusted));
+    assert!(!headers.contains_key(FORWARDED), "nobody has used it");
+}
+
+#[test]
 fn a_request_becomes_this_hops_own() {
     let mut one = request(&[
         ("connection", "keep-alive, x-private"),
