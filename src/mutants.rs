@@ -189,11 +189,13 @@ pub enum Mutant {
     KeepIdleOperators,
     /// What is left of a transfer coding that nobody took away is the body of a response.
     IgnoreCodings,
+    /// No time passes while an upstream does not accept.
+    StopTheClock,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 91] = [
+    pub const ALL: [Self; 92] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -285,6 +287,7 @@ impl Mutant {
         Self::HoldTrickles,
         Self::KeepIdleOperators,
         Self::IgnoreCodings,
+        Self::StopTheClock,
     ];
 }
 

@@ -248,7 +248,9 @@ where
             }
             // Boxed, since most requests find a connection.
             let connected = Box::pin(pool.connect()).await;
-            *now = Instant::now();
+            if connected.is_ok() || !is_active(Mutant::StopTheClock) {
+                *now = Instant::now();
+            }
             match connected {
                 Ok(connection) => return Ok((Arc::clone(pool), connection)),
                 Err(error) => {
