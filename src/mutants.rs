@@ -191,6 +191,16 @@ pub enum Mutant {
     RestInBody,
     /// Replicas that were behind have to catch up with a history that has ended.
     ExpectOldHistory,
+    /// A connection to a service that speaks HTTP/1.0 is used again.
+    ReuseHttp10,
+    /// A body that is read whole may take as long as it moves.
+    HoldTrickles,
+    /// Idle connections to the admin listener keep out who comes after them.
+    KeepIdleOperators,
+    /// What is left of a transfer coding that nobody took away is the body of a response.
+    IgnoreCodings,
+    /// No time passes while an upstream does not accept.
+    StopTheClock,
 }
 
 impl Mutant {
@@ -288,6 +298,11 @@ impl Mutant {
         Self::OpenDigest,
         Self::RestInBody,
         Self::ExpectOldHistory,
+        Self::ReuseHttp10,
+        Self::HoldTrickles,
+        Self::KeepIdleOperators,
+        Self::IgnoreCodings,
+        Self::StopTheClock,
     ];
 }
 

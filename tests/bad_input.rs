@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::{future::pending, time::Duration};
+
 use support::{
     backend::Backend,
     client::{Connection, post, post_with, send, try_send},
@@ -12,7 +14,11 @@ use support::{
     gate::{Gate, both},
     patience,
 };
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 /// The backend has seen nothing, and the key can still be used.
 async fn is_untouched(backend: &Backend, gate: &Gate, key: &str) {
@@ -397,4 +403,43 @@ async fn heads_and_bodies_that_take_too_long() {
     assert_eq!(idle.answer().await.unwrap().status, 201);
     assert!(idle.is_closed().await);
     assert!(try_send(gate.address, &post("/pay", "k", "")).await.is_some());
+}
+
+/// A body that is read whole takes room, and must do more than move.
+#[tokio::test]
+async fn bodies_that_trickle() {
+    let (backend, gate) = both("[server]\nbody_timeout = \"300ms\"").await;
+    let stream = TcpStream::connect(gate.address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    writing
+        .write_all(
+            b"POST /pay HTTP/1.1\r\nHost: g\r\nIdempotency-Key: k\r\nContent-Length: 99999\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let trickle = async {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        pending::<()>().await;
+    };
+    let refusal = async {
+        let mut read = Vec::new();
+        while !read.ends_with(b"}") {
+            assert_ne!(reading.read_buf(&mut read).await.unwrap(), 0);
+        }
+        String::from_utf8(read).unwrap()
+    };
+    let refusal = async {
+        tokio::select! {
+            refusal = refusal => refusal,
+            () = trickle => unreachable!("it never ends"),
+        }
+    };
+    let refusal = timeout(patience(), refusal).await.expect("an answer in time");
+    assert!(refusal.starts_with("HTTP/1.1 408 ") && refusal.contains("body-timeout"), "{refusal}");
+    let is_free = async || gate.metric("oncegate_buffered_bytes").await == 0.0;
+    eventually("its room is free", is_free).await;
+    assert_eq!(backend.count(), 0);
+    assert_eq!(send(gate.address, &post("/pay", "k", "pay")).await.text(), "pay");
 }

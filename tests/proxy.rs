@@ -300,6 +300,32 @@ async fn what_gets_no_connection_in_time_is_not_sent() {
     assert_eq!(backend.count(), 1);
 }
 
+/// What an upstream that is silent has cost makes the connections of the next one older, and is
+/// not taken from the time for its response.
+#[tokio::test]
+async fn time_passes_while_an_upstream_is_silent() {
+    let (silent, _queue) = silent().await;
+    let backend = Backend::start().await;
+    let settings = format!(
+        "[server]\nthreads = 1\n[[route]]\nupstream.urls = [\"{}\", \"http://{silent}\"]\n\
+         upstream.connect_timeout = \"1s\"\nupstream.response_timeout = \"2500ms\"",
+        backend.url()
+    );
+    let gate = Gate::start(&backend.url(), &settings).await;
+    let mut client = Connection::open(gate.address).await;
+    for (number, request, connections) in [
+        (1, post("/pay", "a", ""), 1),
+        // Asks the silent one first: for a key, what has idled for a second is not fresh.
+        (2, post("/pay", "b", ""), 2),
+        (3, post("/pay", "c", ""), 2),
+        // Without a key it is used, and the response has all of its time.
+        (4, post_with("/slow/2000", &[], ""), 2),
+    ] {
+        assert_eq!(client.ask(&request).await.status, 201, "{number}");
+        assert_eq!(backend.connections(), connections, "{number}");
+    }
+}
+
 /// Somebody whose queue is full, so that what comes is not answered, and what fills it.
 async fn silent() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
@@ -381,4 +407,20 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     }
     drop(first);
     assert_eq!(second.await.unwrap().status, 201);
+}
+
+/// They take the places that there are, and give them up to whoever comes after them.
+#[tokio::test]
+async fn silent_operators_keep_nobody_out() {
+    let (_backend, gate) = both("").await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Connection::open(gate.admin).await);
+    }
+    let livez = b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n";
+    let answer = timeout(Duration::from_secs(5), send(gate.admin, livez)).await;
+    assert_eq!(answer.expect("an answer at once").status, 200);
+    for first in &mut silent[..100] {
+        assert!(timeout(Duration::from_secs(5), first.is_closed()).await.expect("it is closed"));
+    }
 }

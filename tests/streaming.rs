@@ -49,6 +49,30 @@ async fn a_response_with_a_length_and_chunks_comes_whole() {
     assert_eq!(backend.count(), 8);
 }
 
+/// The chunks were taken away and the compression was not, so nobody could read it.
+#[tokio::test]
+async fn a_response_with_another_coding_is_none() {
+    let (backend, gate) = both("").await;
+    for (name, coding) in [("gzip", "gzip, chunked"), ("alone", "gzip")] {
+        let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        backend.put(name, [head.as_bytes(), b"3\r\n\x1f\x8b\x08\r\n0\r\n\r\n"].concat().as_slice());
+        let path = format!("/raw/{name}");
+        for key in [&[("Idempotency-Key", name)][..], &[]] {
+            let answer = send(gate.address, &post_with(&path, key, "")).await;
+            assert_eq!(answer.status, 502, "{coding}");
+            assert_eq!(answer.header("proxy-status"), "oncegate; error=http_protocol_error");
+        }
+        let retry = send(gate.address, &post(&path, name, "")).await;
+        assert_eq!((retry.status, &*retry.problem()), (409, "outcome-unknown"));
+        assert_eq!(backend.executions(name), 1);
+    }
+    backend.put("twice", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello");
+    for key in [&[("Idempotency-Key", "twice")][..], &[]] {
+        let answer = send(gate.address, &post_with("/raw/twice", key, "")).await;
+        assert_eq!((answer.text(), answer.header("content-length")), ("hello", "5"));
+    }
+}
+
 /// Whatever the method, and by either version.
 #[tokio::test]
 async fn a_body_of_unknown_length_reaches_the_service() {
@@ -172,6 +196,36 @@ async fn a_service_that_answers_early_holds_up_nobody_else() {
     // Whoever has its answer may still send the rest.
     for mut client in uploads {
         client.write(b"3\r\ntwo\r\n0\r\n\r\n").await;
+    }
+}
+
+/// HTTP/1.0 knows no chunks, so a connection whose service speaks it is not for a body without
+/// a length, whether or not it is kept open.
+#[tokio::test]
+async fn a_service_of_http_1_0_gets_every_body() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "[server]\nthreads = 1").await;
+    tokio::spawn(async move {
+        loop {
+            let mut peer = service.accept().await;
+            tokio::spawn(async move {
+                loop {
+                    let head = peer.head().await.to_ascii_lowercase();
+                    let has_chunks = head.contains("transfer-encoding: chunked");
+                    let body = if has_chunks { peer.until("0\r\n\r\n").await } else { head };
+                    let kept = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length";
+                    peer.write(format!("{kept}: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+                }
+            });
+        }
+    });
+    let mut client = Connection::open(gate.address).await;
+    for _ in 0..2 {
+        let first = client.ask(&post_with("/pay", &[], "")).await;
+        assert!(first.text().starts_with("post /pay http/1.1\r\n"), "{}", first.text());
+        let chunked = format!("POST /up HTTP/1.1\r\n{CHUNKED}3\r\none\r\n0\r\n\r\n");
+        let upload = timeout(patience(), client.ask(chunked.as_bytes())).await;
+        assert_eq!(upload.expect("an answer").text(), "3\r\none\r\n0\r\n\r\n");
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! `/livez` and `/readyz` are for orchestrators, which bear no token: whoever asks hears whether
 //! the gate is ready. Why it is not, and everything else, needs the token where there is one.
+//! `serve` keeps connections from taking what others need.
+
+mod serve;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -97,13 +100,7 @@ impl Server {
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let serve = axum::serve(self.listener, self.router);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            served = serve => if let Err(error) = served {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        }
+        serve::serve(self.listener, self.router, stop).await;
     }
 }
 

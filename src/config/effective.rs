@@ -159,9 +159,9 @@ fn reconcile(reconcile: &Reconcile) -> RawReconcile {
         equals: matcher.equals.clone(),
     };
     RawReconcile {
-        request: Text(reconcile.request.clone()),
-        executed: matcher(&reconcile.executed),
-        not_executed: matcher(&reconcile.not_executed),
+        request: Some(Text(reconcile.request.clone())),
+        executed: Some(matcher(&reconcile.executed)),
+        not_executed: Some(matcher(&reconcile.not_executed)),
         quiescence: Some(Span(reconcile.quiescence)),
         timeout: Some(Span(reconcile.timeout)),
     }

@@ -155,14 +155,17 @@ fn with_variable(
         let raw = Raw::deserialize_table(&table)?;
         Ok::<_, toml::de::Error>((table, raw))
     };
-    let first = as_toml.map(attempt);
-    match first {
-        Some(Ok(set)) => Ok(set),
-        _ => attempt(as_text).map_err(|error| ConfigError {
-            place: format!("environment variable {name}"),
-            message: suggest(error.message()),
-        }),
-    }
+    // A list is hardly meant to be a text, so what is wrong in it is what is wrong.
+    let is_list = matches!(as_toml, Some(toml::Value::Array(_) | toml::Value::Table(_)));
+    let wrong = match as_toml.map(&attempt) {
+        Some(Ok(set)) => return Ok(set),
+        Some(Err(wrong)) if is_list => Some(wrong),
+        Some(Err(_)) | None => None,
+    };
+    attempt(as_text).map_err(|error| ConfigError {
+        place: format!("environment variable {name}"),
+        message: suggest(wrong.as_ref().unwrap_or(&error).message()),
+    })
 }
 
 fn insert(table: &mut toml::Table, path: &[String], value: toml::Value) {

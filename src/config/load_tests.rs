@@ -85,12 +85,37 @@ fn settings_that_contradict_each_other_are_named() {
         ("[idempotency]\nkeys = []", &["idempotency.keys"]),
         ("[idempotency]\nfingerprint.ignore = [\"/a\"]", &["fingerprint.ignore", "json"]),
         ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
+        (
+            "[idempotency]\nmax_buffered = \"512KiB\"",
+            &["idempotency.max_request_body: 1MiB", "idempotency.max_buffered (512KiB)"],
+        ),
+        (
+            "[[route]]\nidempotency.max_request_body = \"300MiB\"",
+            &["route[0].idempotency.max_request_body: 300MiB", "max_buffered (256MiB)"],
+        ),
         ("[admin]\nlisten = \"0.0.0.0:9901\"", &["admin.listen", "token_file"]),
         ("[store]\nurl = \"mysql://x\"", &["store.url", "redis://"]),
         ("[telemetry]\nlog = \"a=loud\"", &["telemetry.log", "a=loud"]),
         ("[upstream]\nurl = \"http://a\"\nurls = [\"http://b\"]", &["upstream.urls"]),
         ("[[route]]\npath = \"x\"", &["route[0].path"]),
         ("[[route]]\nhost = \"a.example:8080\"", &["route[0].host", "port"]),
+        ("[idempotency]\nreplay_status = 204", &["idempotency.replay_status", "204"]),
+        (
+            "[idempotency]\nreconcile.timeout = \"3s\"",
+            &["idempotency.reconcile", "on_unknown = \"reconcile\""],
+        ),
+        (
+            "[[route]]\nidempotency.reconcile.timeout = \"3s\"\nidempotency.on_unknown = \"retry\"",
+            &["route[0].idempotency.reconcile", "on_unknown"],
+        ),
+        (
+            "[idempotency]\non_unknown = \"reconcile\"\n[idempotency.reconcile]\n\
+             request = \"GET /{key}\"\nexecuted = { status = [200] }\n\
+             not_executed = { status = [404] }\ntimeout = \"0s\"",
+            &["idempotency.reconcile.timeout", "0s"],
+        ),
+        ("[[route]]\nhost = \"*.example\"", &["route[0].host", "`*.example`", "one whole name"]),
+        ("[[route]]\npath = \"/pay/*\"", &["route[0].path", "`/pay/*`", "prefix"]),
         ("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout"]),
         ("[server]\nmax_connections = 9223372036854775807", &["server.max_connections"]),
         ("[upstream]\nresponse_timeout = \"0s\"", &["upstream.response_timeout"]),
@@ -155,6 +180,98 @@ fn a_route_overrides_what_it_names_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_route_overrides_one_member_of_a_table() {
+    let policy = |route: &str| {
+        let text = format!(
+            r#"
+            [idempotency]
+            fingerprint = {{ body = "json", ignore = ["/sent_at"] }}
+            on_unknown = "reconcile"
+            [idempotency.reconcile]
+            request = "GET /payments/{{key}}"
+            executed = {{ status = [200] }}
+            not_executed = {{ status = [404] }}
+            timeout = "3s"
+            [[route]]
+            path = "/a"
+            [route.idempotency]
+            {route}"#
+        );
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        (**config.routes[0].policy.as_ref().unwrap()).clone()
+    };
+    for (route, body, ignored) in [
+        ("fingerprint.body = \"json\"", BodyMatch::Json, &["/sent_at"][..]),
+        ("fingerprint.ignore = [\"/at\"]", BodyMatch::Json, &["/at"]),
+        ("fingerprint.body = \"exact\"", BodyMatch::Exact, &[]),
+        ("", BodyMatch::Json, &["/sent_at"]),
+    ] {
+        let policy = policy(route);
+        assert_eq!(policy.fingerprint_body, body, "{route}");
+        assert_eq!(policy.fingerprint_ignore, ignored, "{route}");
+    }
+    let asks = policy("reconcile.request = \"GET /refunds/{key}\"").on_unknown;
+    let OnUnknown::Reconcile(reconcile) = asks else { panic!("{asks:?}") };
+    assert_eq!(reconcile.request.to_string(), "GET /refunds/{key}");
+    assert_eq!(reconcile.executed.status, [200]);
+    assert_eq!(reconcile.timeout, Duration::from_secs(3));
+}
+
+#[test]
+fn a_lookup_is_believed_after_all_upstreams_may_have_been_asked() {
+    for (urls, quiescence) in [("\"http://a\"", 95), ("\"http://a\", \"http://b\"", 100)] {
+        let text = format!(
+            "[upstream]\nurls = [{urls}]\n[[route]]\nidempotency.on_unknown = \"reconcile\"\n\
+             [idempotency.reconcile]\nrequest = \"GET /{{key}}\"\nexecuted = {{ status = [200] }}\n\
+             not_executed = {{ status = [404] }}"
+        );
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        let policy = config.routes[0].policy.as_ref().unwrap();
+        let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+        assert_eq!(reconcile.quiescence, Duration::from_secs(quiescence));
+    }
+}
+
+#[test]
+fn a_clock_can_tell_whatever_is_set() {
+    let long = "18446744073709551615s";
+    let text = format!(
+        "[server]\nhead_timeout = \"{long}\"\nbody_timeout = \"{long}\"\nidle_timeout = \"{long}\"\n\
+         [upstream]\nresponse_timeout = \"{long}\"\nconnect_timeout = \"50years\"\n\
+         [idempotency]\nlease = \"50years\"\nunknown_retention = \"{long}\"\n\
+         on_unknown = \"reconcile\"\n[idempotency.reconcile]\nrequest = \"GET /{{key}}\"\n\
+         executed = {{ status = [200] }}\nnot_executed = {{ status = [404] }}"
+    );
+    let config = Config::load(&Sources::text(&text)).unwrap();
+    let policy = config.routes[0].policy.as_ref().unwrap();
+    let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+    let now = std::time::Instant::now();
+    for duration in [
+        config.server.head_timeout,
+        reconcile.quiescence,
+        config.routes[0].upstream.response_timeout.saturating_mul(5),
+    ] {
+        assert!(now.checked_add(duration).is_some(), "{duration:?}");
+    }
+}
+
+#[test]
+fn what_a_lookup_needs_is_named() {
+    let request = "request = \"GET /{key}\"\nexecuted.status = [200]";
+    for (settings, missing) in [
+        ("", "idempotency.reconcile.request"),
+        ("request = \"GET /{key}\"", "idempotency.reconcile.executed"),
+        (request, "idempotency.reconcile.not_executed"),
+    ] {
+        let text = format!(
+            "[idempotency]\non_unknown = \"reconcile\"\n[idempotency.reconcile]\n{settings}"
+        );
+        let error = error(&text);
+        assert!(error.starts_with(missing), "{error}");
+    }
+}
+
+#[test]
 fn a_connection_has_less_time_than_its_response() {
     let two = "urls = [\"http://a:1\", \"http://b:1\"]";
     for (response, more, connect) in [
@@ -206,8 +323,41 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
+fn the_members_of_a_table_come_one_by_one() {
+    for (executed, equals) in [
+        (&[("", "{ status = [200], json = \"/0/state\", equals = \"paid\" }")][..], true),
+        (&[("__STATUS", "[200]")], false),
+        (&[("__EQUALS", "paid"), ("__JSON", "/0/state"), ("__STATUS", "[200]")], true),
+    ] {
+        let mut variables = vec![
+            ("ON_UNKNOWN".to_owned(), "reconcile"),
+            ("RECONCILE__REQUEST".to_owned(), "GET /payments/{key}"),
+            ("RECONCILE__NOT_EXECUTED__STATUS".to_owned(), "[404]"),
+        ];
+        let executed =
+            executed.iter().map(|(end, value)| (format!("RECONCILE__EXECUTED{end}"), *value));
+        variables.extend(executed);
+        let variables: Vec<_> = variables
+            .into_iter()
+            .map(|(name, value)| (format!("ONCEGATE_IDEMPOTENCY__{name}"), value.to_owned()))
+            .collect();
+        let config = Config::load(&Sources::text("").environment(variables)).unwrap();
+        let policy = config.routes[0].policy.as_ref().unwrap();
+        let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+        assert_eq!(reconcile.executed.status, [200]);
+        assert_eq!(reconcile.executed.equals.is_some(), equals);
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     for (name, value, parts) in [
+        ("ONCEGATE_IDEMPOTENCY__KEYS", "[\"cookie:x\"]", &["KEYS", "no key source"][..]),
+        (
+            "ONCEGATE_IDEMPOTENCY__FINGERPRINT",
+            "{ bdy = \"json\" }",
+            &["FINGERPRINT", "did you mean `body`?"],
+        ),
         ("ONCEGATE_STORE__URI", "memory:", &["ONCEGATE_STORE__URI", "did you mean `url`?"][..]),
         ("ONCEGATE_STROE__URL", "memory:", &["ONCEGATE_STROE__URL", "did you mean `store`?"]),
         ("ONCEGATE_IDEMPOTENCY__LEASE", "soon", &["ONCEGATE_IDEMPOTENCY__LEASE", "no duration"]),

@@ -6,6 +6,7 @@
 mod effective;
 mod links;
 mod load;
+mod place;
 mod policy;
 mod raw;
 mod resolve;
@@ -62,7 +63,8 @@ pub struct Server {
     pub http2: bool,
     /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
-    /// Between two pieces of a request body.
+    /// Between two pieces of a request body. The whole of one that is buffered has as long, and a
+    /// second more for each KiB.
     pub body_timeout: Duration,
     /// Between two requests of a connection. An HTTP/2 client that is silent for as
     /// long while it waits is asked for a sign of life.

@@ -2,19 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
+
 use super::{
     ConfigError, Upstream,
     raw::{
         Body, Conflict, DialectName, LateRetry, RawIdempotency, RawMatcher, RawReconcile,
         StoreDown, Unknown,
     },
-    resolve::{in_route, plain},
+    resolve::{in_route, plain, positive},
+    values::Size,
 };
 use crate::engine::{
     key::KeySource,
     policy::{BodyMatch, Dialect, OnConflict, OnLateRetry, OnStoreDown, OnUnknown, Policy},
     reconcile::{Matcher, Reconcile},
 };
+
+/// All buffered request bodies together, unless something else is set.
+pub(super) const MAX_BUFFERED: Size = Size(256 << 20);
+
 /// The policy of a route; `None` when the gate is switched off there.
 pub(super) fn policy(
     route: &str,
@@ -52,12 +59,7 @@ pub(super) fn policy(
             Some(Unknown::Hold) => OnUnknown::Hold,
             Some(Unknown::Retry) => OnUnknown::Retry,
             Some(Unknown::Reconcile) => {
-                let settings = raw.reconcile.ok_or_else(|| {
-                    ConfigError::setting(
-                        &setting("reconcile"),
-                        "is missing; on_unknown = \"reconcile\" needs request, executed and not_executed",
-                    )
-                })?;
+                let settings = raw.reconcile.unwrap_or_default();
                 OnUnknown::Reconcile(Arc::new(reconcile(&setting, settings, upstream, lease)?))
             }
         },
@@ -92,6 +94,16 @@ pub(super) fn policy(
         opt_out_header: raw.opt_out_header.map_or(default.opt_out_header, |name| name.0),
     };
     check(&policy, &setting)?;
+    let max_buffered = raw.max_buffered.unwrap_or(MAX_BUFFERED);
+    if policy.max_request_body > max_buffered.0 {
+        return Err(ConfigError::setting(
+            &setting("max_request_body"),
+            &format!(
+                "{} is more than idempotency.max_buffered ({max_buffered}), in which all bodies have to fit",
+                Size(policy.max_request_body)
+            ),
+        ));
+    }
     Ok(Some(Arc::new(policy)))
 }
 
@@ -102,7 +114,14 @@ fn reconcile(
     upstream: &Upstream,
     lease: Duration,
 ) -> Result<Reconcile, ConfigError> {
-    let matcher = |name: &str, raw: RawMatcher| {
+    let missing = |name: &str| {
+        ConfigError::setting(
+            &setting(&format!("reconcile.{name}")),
+            "is missing; on_unknown = \"reconcile\" needs request, executed and not_executed",
+        )
+    };
+    let matcher = |name: &str, raw: Option<RawMatcher>| {
+        let raw = raw.ok_or_else(|| missing(name))?;
         let setting = setting(&format!("reconcile.{name}"));
         if raw.status.is_empty() {
             return Err(ConfigError::setting(&setting, "needs at least one status"));
@@ -123,14 +142,16 @@ fn reconcile(
         }
     };
     // How long a request can be on its way after its owner's last word: a lease, within which
-    // he sends or says another, a connection, a response.
-    let quiet = upstream.connect_timeout + upstream.response_timeout + lease;
+    // he sends or says another, a connection, for which all upstreams may be asked, a response.
+    let asked = u32::try_from(upstream.urls.len()).unwrap_or(u32::MAX);
+    let connecting = upstream.connect_timeout.saturating_mul(asked);
+    let quiet = connecting + upstream.response_timeout + lease;
     Ok(Reconcile {
-        request: raw.request.0,
+        request: raw.request.ok_or_else(|| missing("request"))?.0,
         executed: matcher("executed", raw.executed)?,
         not_executed: matcher("not_executed", raw.not_executed)?,
         quiescence: raw.quiescence.map_or(quiet, |span| span.0),
-        timeout: raw.timeout.map_or(Duration::from_secs(10), |span| span.0),
+        timeout: positive(&setting("reconcile.timeout"), raw.timeout, Duration::from_secs(10))?,
     })
 }
 
@@ -168,6 +189,13 @@ fn check(policy: &Policy, setting: &dyn Fn(&str) -> String) -> Result<(), Config
         return Err(ConfigError::setting(
             &setting("release"),
             &format!("{} stands in `unknown` too; a status has one meaning", status.as_u16()),
+        ));
+    }
+    let has_no_body = |status: &StatusCode| matches!(status.as_u16(), 204 | 205 | 304);
+    if let Some(status) = policy.replay_status.filter(has_no_body) {
+        return Err(ConfigError::setting(
+            &setting("replay_status"),
+            &format!("{} has no body, so that of every replay would be lost", status.as_u16()),
         ));
     }
     if let Some(pointer) = policy.fingerprint_ignore.iter().find(|p| !p.starts_with('/')) {

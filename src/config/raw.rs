@@ -105,18 +105,20 @@ pub(crate) struct RawFingerprint {
     pub(crate) ignore: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct RawReconcile {
-    pub(crate) request: Text<Template>,
-    pub(crate) executed: RawMatcher,
-    pub(crate) not_executed: RawMatcher,
+    pub(crate) request: Option<Text<Template>>,
+    pub(crate) executed: Option<RawMatcher>,
+    pub(crate) not_executed: Option<RawMatcher>,
     pub(crate) quiescence: Option<Span>,
     pub(crate) timeout: Option<Span>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// Every member of every table is optional: variables come one after another, and what is
+/// missing in the end is named when all are there.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct RawMatcher {
     pub(crate) status: Vec<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,15 +221,41 @@ macro_rules! layered {
     }};
 }
 
+/// The settings of a table, each of which may be in either.
+fn merged<T: Clone>(over: Option<T>, base: Option<&T>, layer: fn(T, &T) -> T) -> Option<T> {
+    match (over, base) {
+        (Some(over), Some(base)) => Some(layer(over, base)),
+        (over, base) => over.or_else(|| base.cloned()),
+    }
+}
+
 impl RawIdempotency {
     /// This route's settings, the rest from `base`.
-    pub(crate) fn over(self, base: &Self) -> Self {
+    pub(crate) fn over(mut self, base: &Self) -> Self {
+        self.fingerprint =
+            merged(self.fingerprint, base.fingerprint.as_ref(), RawFingerprint::over);
+        self.reconcile = merged(self.reconcile, base.reconcile.as_ref(), RawReconcile::over);
         layered!(self, base;
             enabled, keys, methods, require_key, scope, principal, fingerprint, on_conflict,
             conflict_wait, on_unknown, reconcile, release, unknown, retention, tombstone, unknown_retention,
             lease, max_request_body, max_response_body, max_buffered, on_store_down,
             on_late_retry, dialect, replay_status, problem_base, opt_out_header,
         )
+    }
+}
+
+impl RawFingerprint {
+    /// What is left out of JSON has no meaning for a body that is compared in another way.
+    fn over(self, base: &Self) -> Self {
+        let is_other = matches!(self.body, Some(Body::Exact | Body::Ignore));
+        let base = if is_other { Self::default() } else { base.clone() };
+        layered!(self, &base; body, ignore)
+    }
+}
+
+impl RawReconcile {
+    fn over(self, base: &Self) -> Self {
+        layered!(self, base; request, executed, not_executed, quiescence, timeout)
     }
 }
 

@@ -6,21 +6,20 @@ use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream,
-    policy::policy,
+    Admin, Config, ConfigError, Route, Server, StoreConfig, StoreUrl, Telemetry, Upstream, place,
+    policy::{MAX_BUFFERED, policy},
     raw::{
         Amnesia, LogFormat, Raw, RawAdmin, RawIdempotency, RawServer, RawStore, RawTelemetry,
         RawUpstream,
     },
-    target::has_port,
     values::{Network, Span, Text},
 };
-use crate::{Policy, store::Durability};
+use crate::{OnUnknown, Policy, store::Durability};
 
 impl Config {
     pub(super) fn resolve(raw: Raw) -> Result<Self, ConfigError> {
         let Raw { server, upstream, store, idempotency, admin, telemetry, route } = raw;
-        let max_buffered = idempotency.max_buffered.map_or(256 << 20, |size| size.0);
+        let max_buffered = idempotency.max_buffered.unwrap_or(MAX_BUFFERED).0;
         let mut routes = Vec::with_capacity(route.len() + 1);
         for (index, own) in route.into_iter().enumerate() {
             let name = format!("route[{index}]");
@@ -31,19 +30,10 @@ impl Config {
                 ));
             }
             let path = own.path.unwrap_or_else(|| "/".to_owned());
-            if !path.starts_with('/') {
-                return Err(ConfigError::setting(
-                    &format!("{name}.path"),
-                    &format!("`{path}` is no path; it begins with a slash"),
-                ));
-            }
-            let host = own.host.map(|host| host.to_ascii_lowercase());
-            if let Some(host) = host.as_deref().filter(|host| has_port(host)) {
-                return Err(ConfigError::setting(
-                    &format!("{name}.host"),
-                    &format!("`{host}` has a port, which belongs to no route; leave it out"),
-                ));
-            }
+            place::path(&path)
+                .map_err(|why| ConfigError::setting(&format!("{name}.path"), &why))?;
+            let host = own.host.as_deref().map(place::host).transpose();
+            let host = host.map_err(|why| ConfigError::setting(&format!("{name}.host"), &why))?;
             if routes.iter().any(|known: &Route| known.path == path && known.host == host) {
                 return Err(ConfigError::setting(
                     &name,
@@ -53,6 +43,7 @@ impl Config {
             // What is said for all routes gives way where a response has less time.
             let connect_timeout = own.upstream.connect_timeout;
             let raw = RawUpstream { connect_timeout, ..own.upstream.over(&upstream) };
+            let says_how_to_ask = own.idempotency.reconcile.is_some();
             let own = own.idempotency.over(&idempotency);
             let (upstream, policy) = way(&name, raw, upstream.connect_timeout, own)
                 // What is wrong for all routes is not the route's fault.
@@ -60,11 +51,18 @@ impl Config {
                     let common = way("", upstream.clone(), None, idempotency.clone());
                     common.err().filter(|common| error.is_that(&name, common)).unwrap_or(error)
                 })?;
+            if says_how_to_ask && policy.as_ref().is_some_and(|policy| !asks(policy)) {
+                return Err(unasked(&name));
+            }
             routes.push(Route { path, host, upstream, policy });
         }
+        let is_left_open = idempotency.reconcile.is_some() && idempotency.on_unknown.is_none();
         if !routes.iter().any(|route| route.path == "/" && route.host.is_none()) {
             let (upstream, policy) = way("", upstream, None, idempotency)?;
             routes.push(Route { path: "/".to_owned(), host: None, upstream, policy });
+        }
+        if is_left_open && !routes.iter().filter_map(|route| route.policy.as_ref()).any(asks) {
+            return Err(unasked(""));
         }
         Ok(Self {
             server: self::server(server)?,
@@ -89,8 +87,23 @@ fn way(
     Ok((upstream, policy))
 }
 
+/// Whether the service is asked about unknown outcomes.
+fn asks(policy: &Arc<Policy>) -> bool {
+    matches!(policy.on_unknown, OnUnknown::Reconcile(_))
+}
+
+/// It is said how to ask, and nobody asks.
+fn unasked(route: &str) -> ConfigError {
+    let why = "has a meaning with on_unknown = \"reconcile\" only";
+    ConfigError::setting(&in_route(route, "idempotency.reconcile"), why)
+}
+
 /// A time within which something has to be possible.
-fn positive(name: &str, span: Option<Span>, usual: Duration) -> Result<Duration, ConfigError> {
+pub(super) fn positive(
+    name: &str,
+    span: Option<Span>,
+    usual: Duration,
+) -> Result<Duration, ConfigError> {
     match span {
         Some(Span(Duration::ZERO)) => Err(ConfigError::setting(name, "0s leaves no time at all")),
         Some(Span(duration)) => Ok(duration),

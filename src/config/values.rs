@@ -4,14 +4,19 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration as people write it: `30s`, `24h`, `500ms`.
+/// For ever, as far as a clock is concerned: a time that is as far away can be told, which is
+/// not so for all that can be written.
+const FOR_EVER: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// A duration as people write it: `30s`, `24h`, `500ms`. At most a hundred years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| {
+        let duration = humantime::parse_duration(&text);
+        duration.map(|duration| Self(duration.min(FOR_EVER))).map_err(|error| {
             de::Error::custom(format!("`{text}` is no duration ({error}); write 500ms, 30s or 24h"))
         })
     }
@@ -54,11 +59,27 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl Size {
+    /// The largest unit of which it is a multiple.
+    fn unit(self) -> Option<(usize, &'static str)> {
+        const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        UNITS.into_iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit() {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
-            Some((unit, name)) => serializer.collect_str(&format_args!("{}{name}", self.0 / unit)),
+        match self.unit() {
+            Some(_) => serializer.collect_str(self),
             None => serializer.serialize_u64(self.0 as u64),
         }
     }
@@ -193,6 +214,8 @@ mod tests {
         let probe: Probe = toml::from_str(text).unwrap();
         assert_eq!((probe.size, probe.span), (Size(64 << 20), Span(Duration::from_secs(90))));
         assert_eq!(toml::to_string(&probe).unwrap(), text);
+        let long = "size = 1\nspan = \"18446744073709551615s\"";
+        assert_eq!(toml::from_str::<Probe>(long).unwrap().span, Span(FOR_EVER));
         let error = toml::from_str::<Probe>("size = \"many\"\nspan = \"1s\"").err().unwrap();
         assert!(error.to_string().contains("line 1") && error.to_string().contains("no size"));
     }

@@ -54,7 +54,8 @@ pub fn classify(evidence: Evidence, policy: &Policy) -> Verdict {
             Verdict::Unknown(match status {
                 StatusCode::BAD_GATEWAY => Reason::Gateway502,
                 StatusCode::SERVICE_UNAVAILABLE => Reason::Gateway503,
-                _ => Reason::Gateway504,
+                StatusCode::GATEWAY_TIMEOUT => Reason::Gateway504,
+                _ => Reason::Status,
             })
         }
         Evidence::Answered { status, .. } if policy.release.contains(&status) => Verdict::Release,
@@ -84,6 +85,15 @@ mod tests {
             };
             assert_eq!(of(status, false), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn what_a_policy_does_not_trust_is_named_after_its_status() {
+        let unknown = [500, 502].map(|status| StatusCode::from_u16(status).unwrap());
+        let policy = Policy { unknown: unknown.to_vec(), ..Policy::default() };
+        let of = |status| classify(Evidence::Answered { status, opted_out: false }, &policy);
+        assert_eq!(unknown.map(of), [Reason::Status, Reason::Gateway502].map(Verdict::Unknown));
+        assert_eq!(of(StatusCode::GATEWAY_TIMEOUT), Verdict::Record);
     }
 
     #[test]

@@ -13,17 +13,19 @@ pub enum Reason {
     Gateway502,
     /// The upstream answered 503.
     Gateway503,
-    /// The upstream answered 504, or another status that the policy does not trust.
+    /// The upstream answered 504.
     Gateway504,
     /// The owner stopped without a word, or gave up while shutting down.
     OwnerLost,
     /// The store could not be told.
     StoreLost,
+    /// The upstream answered with another status that the policy does not trust.
+    Status,
 }
 
 impl Reason {
     /// All reasons, in the order of their stored numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Reset,
         Self::Timeout,
         Self::Truncated,
@@ -32,6 +34,7 @@ impl Reason {
         Self::Gateway504,
         Self::OwnerLost,
         Self::StoreLost,
+        Self::Status,
     ];
 
     /// The name that clients, operators and metrics see.
@@ -46,6 +49,7 @@ impl Reason {
             Self::Gateway504 => "gateway_504",
             Self::OwnerLost => "owner_lost",
             Self::StoreLost => "store_lost",
+            Self::Status => "status",
         }
     }
 }

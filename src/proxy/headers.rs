@@ -18,6 +18,7 @@ use crate::{
         hop::{is_hop_by_hop, strip_hop_by_hop},
         problem::Problem,
     },
+    mutants::{Mutant, is_active},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -69,6 +70,19 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// The peer as an element of `Forwarded`.
+    fn element(&self) -> Option<HeaderValue> {
+        let address = self.address.to_str().ok()?;
+        let element = if address.contains(':') {
+            format!("for=\"[{address}]\";proto=http")
+        } else {
+            format!("for={address};proto=http")
+        };
+        HeaderValue::try_from(element).ok()
+    }
+}
+
 /// Names the host in a header where the target alone names it, as a client of HTTP/1.0 may.
 pub(crate) fn host_of_target<B>(request: &mut Request<B>) {
     if let Some(authority) = request.uri().authority()
@@ -109,8 +123,31 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
     {
         headers.insert(FORWARDED_HOST, host);
     }
+    // What is left of it by now is believed, and goes on with this hop's own element.
+    let is_standard = headers.contains_key(FORWARDED);
     if !is_told(headers, FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, const { HeaderValue::from_static("http") });
+        let told = if is_standard { proto_of_client(headers) } else { None };
+        let proto = told.unwrap_or(const { HeaderValue::from_static("http") });
+        headers.insert(FORWARDED_PROTO, proto);
+    }
+    if is_standard && let Some(element) = peer.element() {
+        headers.append(FORWARDED, element);
+    }
+}
+
+/// The protocol that the client spoke, by the first element of `Forwarded` (RFC 7239).
+fn proto_of_client(headers: &HeaderMap) -> Option<HeaderValue> {
+    let first = headers.get(FORWARDED)?.as_bytes().split(|byte| *byte == b',').next()?;
+    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let proto = pairs.find_map(|pair| {
+        let (name, value) = pair.split_at_checked(b"proto=".len())?;
+        name.eq_ignore_ascii_case(b"proto=").then_some(value)
+    })?;
+    let proto = proto.strip_prefix(b"\"").and_then(|p| p.strip_suffix(b"\"")).unwrap_or(proto);
+    if proto.eq_ignore_ascii_case(b"https") {
+        Some(const { HeaderValue::from_static("https") })
+    } else {
+        None
     }
 }
 
@@ -174,6 +211,36 @@ pub(crate) fn address<B>(request: &mut Request<B>, url: &UpstreamUrl) {
     {
         request.headers_mut().insert(HOST, host);
     }
+}
+
+/// Fails unless everybody reads the same body, and leaves one length where the same one is there
+/// several times. The library takes chunks away and no other coding: what is left of one would
+/// be passed on, and recorded, as if it were the body.
+pub(crate) fn one_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        return if is_chunked && codings.next().is_none() || is_active(Mutant::IgnoreCodings) {
+            Ok(())
+        } else {
+            Err("the response has a transfer coding beside chunked")
+        };
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (first, others) = (lengths.next(), lengths.next().is_some());
+    let is_plain = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if !others && first.is_none_or(|length| is_plain(length.as_bytes())) {
+        return Ok(());
+    }
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths = lengths.flat_map(|value| value.split(|byte| *byte == b','));
+    let length = lengths.next().unwrap_or_default().trim_ascii();
+    let is_one = is_plain(length) && lengths.all(|other| other.trim_ascii() == length);
+    let Some(length) = HeaderValue::from_bytes(length).ok().filter(|_| is_one) else {
+        return Err("the response has a Content-Length that is not one number");
+    };
+    headers.insert(CONTENT_LENGTH, length);
+    Ok(())
 }
 
 /// Makes a response one of this hop's own.

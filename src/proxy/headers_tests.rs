@@ -2,6 +2,41 @@ use http_body_util::Empty;
 
 use super::*;
 
+#[test]
+fn a_response_has_one_framing() {
+    const LENGTH: HeaderName = CONTENT_LENGTH;
+    const CODING: HeaderName = TRANSFER_ENCODING;
+    for (lines, length) in [
+        (&[][..], Some(&[][..])),
+        (&[(LENGTH, "5")], Some(&["5"])),
+        (&[(LENGTH, "5, 5")], Some(&["5"])),
+        (&[(LENGTH, "5"), (LENGTH, "5 ,5")], Some(&["5"])),
+        (&[(LENGTH, "5, 6")], None),
+        (&[(LENGTH, "5"), (LENGTH, "6")], None),
+        (&[(LENGTH, "")], None),
+        (&[(LENGTH, "+5")], None),
+        (&[(LENGTH, "5,")], None),
+        (&[(CODING, "chunked")], Some(&[])),
+        (&[(CODING, "Chunked"), (LENGTH, "5")], Some(&["5"])),
+        (&[(CODING, "gzip, chunked")], None),
+        (&[(CODING, "gzip")], None),
+        (&[(CODING, "chunked, chunked")], None),
+        (&[(CODING, "gzip"), (CODING, "chunked")], None),
+        (&[(CODING, "identity"), (LENGTH, "5")], None),
+    ] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let framing = one_framing(&mut headers);
+        assert_eq!(framing.is_ok(), length.is_some(), "{lines:?}");
+        if let Some(length) = length {
+            let left: Vec<_> = headers.get_all(LENGTH).iter().collect();
+            assert_eq!(left, length, "{lines:?}");
+        }
+    }
+}
+
 fn request(lines: &[(&str, &str)]) -> Request<Empty<&'static [u8]>> {
     lines
         .iter()
@@ -51,6 +86,29 @@ fn an_untrusted_peer_cannot_say_who_it_speaks_for() {
         (&HeaderValue::from_static("10.0.0.1, 192.0.2.7"), &HeaderValue::from_static("https"))
     );
     assert!(dropped.iter().all(|name| headers.contains_key(*name)), "{headers:?}");
+}
+
+#[test]
+fn what_a_trusted_peer_says_in_the_standards_words_goes_on() {
+    let trusted = ["192.0.2.0/24", "2001:db8::/32"].map(|block| block.parse().unwrap());
+    for (peer, said, proto, own) in [
+        ("192.0.2.7", "for=10.0.0.1;proto=https", "https", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "for=10.0.0.1; Proto=\"HTTPS\", for=a", "https", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "for=10.0.0.1, proto=https", "http", "for=192.0.2.7;proto=http"),
+        ("2001:db8::1", "for=x;proto=ftp", "http", "for=\"[2001:db8::1]\";proto=http"),
+    ] {
+        let mut headers = request(&[("host", "pay"), ("forwarded", said)]).headers().clone();
+        forwarded(&mut headers, &Peer::new(peer.parse().unwrap(), &trusted));
+        assert_eq!(headers[FORWARDED_PROTO], proto, "{said}");
+        assert_eq!(headers.get_all(FORWARDED).iter().collect::<Vec<_>>(), [said, own]);
+    }
+    let lines = [("host", "pay"), ("forwarded", "proto=https"), ("x-forwarded-proto", "http")];
+    let mut headers = request(&lines).headers().clone();
+    forwarded(&mut headers, &Peer::new("192.0.2.7".parse().unwrap(), &trusted));
+    assert_eq!(headers[FORWARDED_PROTO], "http", "the peer has said it in both ways");
+    let mut headers = request(&[("host", "pay")]).headers().clone();
+    forwarded(&mut headers, &Peer::new("192.0.2.7".parse().unwrap(), &trusted));
+    assert!(!headers.contains_key(FORWARDED), "nobody has used it");
 }
 
 #[test]

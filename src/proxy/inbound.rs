@@ -6,6 +6,7 @@
 //! | the end of an exchange | the first byte of the next head | `idle_timeout`, [`Paced`] |
 //! | the first byte of a head | its end | `head_timeout`, [`Paced`] |
 //! | one piece of a body | the next | `body_timeout`, [`InboundBody`] |
+//! | the first wait for a body that is held | its end | `body_timeout` and a second for each KiB, [`Pause`] |
 //!
 //! How long it may take for what it is sent is `sending`'s.
 
@@ -200,6 +201,11 @@ impl<B: Body> InboundBody<B> {
         let is_stream = unread.is_none() && !body.is_end_stream();
         Self { body, pause: Pause::new(limit, None), unread, is_stream }
     }
+
+    /// The same for one that takes room until it is whole.
+    pub(crate) fn held(self) -> Self {
+        Self { pause: self.pause.held(), ..self }
+    }
 }
 
 impl<B> Body for InboundBody<B>
@@ -229,7 +235,10 @@ where
             None => next(),
         };
         if let Poll::Ready(frame) = frame {
-            this.pause.end();
+            match &frame {
+                Some(Ok(frame)) => this.pause.came(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) | None => this.pause.end(),
+            }
             if is_last && let Some(unread) = this.unread.take() {
                 unread.end();
             }

@@ -36,5 +36,7 @@ mod watch;
 mod workers;
 
 pub(crate) use observe::{GateMetrics, MetricsPage};
+pub(crate) use sending::Sending;
+pub(crate) use server::rest_after;
 pub use server::{Server, StartError};
 pub(crate) use start::listen;

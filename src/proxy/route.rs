@@ -118,7 +118,8 @@ impl Route {
                     Serving::Managed(Box::pin(future::ready(Ok(service.refuse(problem)))))
                 }
                 Look::Manage(found) => {
-                    Serving::Managed(service.manage(request.map(inbound), found))
+                    let request = request.map(|body| inbound(body).held());
+                    Serving::Managed(service.manage(request, found))
                 }
             },
             Way::Open(upstream) => pass(upstream, request, inbound, since),
@@ -184,7 +185,9 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
         let end = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
         Some(&host[..end.unwrap_or(host.len())])
     };
-    authority.or_else(header)
+    let host = authority.or_else(header)?;
+    // The dot at the end says that the name is whole.
+    Some(host.strip_suffix('.').unwrap_or(host))
 }
 
 /// Whether `path` lies below `prefix`, by whole segments.
@@ -225,6 +228,9 @@ mod tests {
             ("a.example", "/payments", (None, "/")),
             ("a.example", "/pay/refunds/1?x=/", (None, "/pay/refunds")),
             ("B.example:8080", "/pay", (Some("b.example"), "/")),
+            ("b.example.", "/pay", (Some("b.example"), "/")),
+            ("b.example.:8080", "/pay", (Some("b.example"), "/")),
+            ("b.example..", "/pay", (None, "/pay")),
         ] {
             let expected = (expected.0.map(str::to_owned), expected.1.to_owned());
             assert_eq!(find(host, path), expected, "{host}{path}");

@@ -180,7 +180,7 @@ impl Server {
 }
 
 /// A process out of file descriptors must not spin.
-async fn rest_after(error: &io::Error) {
+pub(crate) async fn rest_after(error: &io::Error) {
     let of_the_peer = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -85,6 +85,32 @@ async fn bodies_that_take_too_long() {
     assert_eq!((again.status, again.header("idempotent-replayed")), (201, ""));
 }
 
+/// A body that is read whole takes room, and must do more than move.
+#[tokio::test]
+async fn bodies_that_trickle() {
+    let (backend, gate) = both("[server]\nbody_timeout = \"300ms\"").await;
+    let client = Client::open(gate.address).await;
+    let (response, mut sending) = client.begin(keyed("/pay", "k"), false).await.unwrap();
+    let trickle = async {
+        while sending.send_data(Bytes::from_static(b"x"), false).is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let refusal = async {
+        tokio::select! {
+            refusal = response => answer(refusal.unwrap()).await.unwrap(),
+            () = trickle => unreachable!("it never ends"),
+        }
+    };
+    let late = tokio::time::timeout(patience(), refusal).await.expect("an answer in time");
+    assert_eq!((late.status, late.problem()), (408, "body-timeout".to_owned()));
+    let is_free = async || gate.metric("oncegate_buffered_bytes").await == 0.0;
+    eventually("its room is free", is_free).await;
+    assert_eq!(backend.count(), 0);
+    assert_eq!(client.post("/pay", "k", "pay").await.text(), "pay");
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_long() {
     let (backend, gate) = both("").await;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -57,6 +57,8 @@ pub(crate) struct Connection<B> {
     pub(crate) meter: Arc<Meter>,
     /// It has carried an exchange before, so its peer may be about to close it.
     pub(crate) reused: bool,
+    /// It carries no other exchange.
+    is_last: bool,
     /// Kept from exchange to exchange, since most of them never need it.
     timer: Timer,
 }
@@ -84,7 +86,7 @@ where
             .await?;
         let driver: Driver = Box::pin(connection.with_upgrades());
         let (driver, timer) = (Some(driver), Timer::default());
-        Ok(Self { sender, driver, task: None, meter, reused: false, timer })
+        Ok(Self { sender, driver, task: None, meter, reused: false, is_last: false, timer })
     }
 
     /// Sends a request and waits for the head of its response, as long as there is patience.
@@ -164,6 +166,18 @@ pub(super) fn quiet() -> Context<'static> {
 }
 
 impl<B> Connection<B> {
+    /// Notes what a response says of the exchanges after it. To a service that speaks HTTP/1.0
+    /// the library would send the next request as one of HTTP/1.0, which has no chunks: a body
+    /// whose length nobody knows would be left out.
+    pub(crate) fn note(&mut self, version: Version) {
+        self.is_last |= version == Version::HTTP_10 && !is_active(Mutant::ReuseHttp10);
+    }
+
+    /// Whether it has carried all that it may.
+    pub(crate) const fn is_last(&self) -> bool {
+        self.is_last
+    }
+
     /// Whether it could carry an exchange at once, as far as is known without looking: the
     /// last one has ended, its request included, and the peer has not closed. The library calls
     /// a request ended whose last bytes it still holds.

@@ -7,7 +7,8 @@
 //!    its peer is about to close is the most common cause of an unknown outcome
 //!    that need not have been.
 //! 4. A connection is used again when its exchange is over on both sides. A service that
-//!    answers before it has read all leaves one that still sends.
+//!    answers before it has read all leaves one that still sends. One whose service speaks
+//!    HTTP/1.0 is used once.
 
 mod body;
 mod connection;
@@ -147,15 +148,11 @@ where
         let mut now = since;
         loop {
             let (pool, mut connection) = match deadline {
-                Some(deadline) => self.connection_until(deadline, max_idle, now).await?,
-                None => self.connection(max_idle, now).await?,
+                Some(deadline) => self.connection_until(deadline, max_idle, &mut now).await?,
+                None => self.connection(max_idle, &mut now).await?,
             };
             headers::address(unsent.as_mut().expect(HERE), pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
-            // One that was there took no time.
-            if !reused {
-                now = Instant::now();
-            }
             // For a keyed request the gate keeps the time, and records what comes late.
             let limit = self.settings.response_timeout;
             let limit = if keyed { limit.saturating_mul(1 + LATE) } else { limit };
@@ -172,6 +169,12 @@ where
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         // What follows is no exchange, and nobody's to drive.
                         connection.hand_over();
+                    }
+                    connection.note(response.version());
+                    if response.status() != StatusCode::SWITCHING_PROTOCOLS
+                        && let Err(why) = headers::one_framing(response.headers_mut())
+                    {
+                        return Err(UpstreamError::sent(Fault::Protocol).because(why));
                     }
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
@@ -211,7 +214,7 @@ where
         &self,
         deadline: Instant,
         max_idle: Duration,
-        now: Instant,
+        now: &mut Instant,
     ) -> Result<Homing<B>, UpstreamError> {
         if is_active(Mutant::SendTooLate) {
             return self.connection(max_idle, now).await;
@@ -226,11 +229,12 @@ where
         }
     }
 
-    /// A connection that is unused `now`, or a new one to the first address that accepts it.
+    /// A connection that is unused `now`, or a new one to the first address that accepts it. One
+    /// that was there takes no time; what it took to connect, in vain as well, has passed by then.
     async fn connection(
         &self,
         max_idle: Duration,
-        now: Instant,
+        now: &mut Instant,
     ) -> Result<Homing<B>, UpstreamError> {
         let first = match self.pools.len() {
             1 => 0,
@@ -239,11 +243,15 @@ where
         let (before, after) = self.pools.split_at(first);
         let mut failure = None;
         for pool in after.iter().chain(before) {
-            if let Some(connection) = pool.take(max_idle, now) {
+            if let Some(connection) = pool.take(max_idle, *now) {
                 return Ok((Arc::clone(pool), connection));
             }
             // Boxed, since most requests find a connection.
-            match Box::pin(pool.connect()).await {
+            let connected = Box::pin(pool.connect()).await;
+            if connected.is_ok() || !is_active(Mutant::StopTheClock) {
+                *now = Instant::now();
+            }
+            match connected {
                 Ok(connection) => return Ok((Arc::clone(pool), connection)),
                 Err(error) => {
                     tracing::warn!(%error, "an upstream cannot be reached");

@@ -100,10 +100,14 @@ impl<B> Pool<B> {
 }
 
 impl<B: Send + 'static> Pool<B> {
-    /// Keeps a connection for the next exchange, unless it is still busy with the last one.
+    /// Keeps a connection for the next exchange, unless it is still busy with the last one, or
+    /// that was its last.
     pub(crate) fn put(self: &Arc<Self>, mut connection: Box<Connection<B>>) {
         if !connection.is_free() {
             return connection.leave(self.response_timeout);
+        }
+        if connection.is_last() {
+            return;
         }
         let now = Instant::now();
         let Unused { idle, is_swept } = &mut *self.unused();
