@@ -57,6 +57,8 @@ pub enum Mutant {
     AllowHaste,
     /// Who has been answered and still sends is hung up on.
     HangUp,
+    /// Who has waited for a connection does not look whether the claim still holds.
+    SendAfterConnecting,
     /// A file of the journal that has a length is thought to have it for good.
     TrustLength,
     /// A claim is made where its end may have no room.
@@ -205,7 +207,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 92] = [
+    pub const ALL: [Self; 98] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -231,6 +233,7 @@ impl Mutant {
         Self::SendTooLate,
         Self::AllowHaste,
         Self::HangUp,
+        Self::SendAfterConnecting,
         Self::TrustLength,
         Self::ClaimWithoutRoom,
         Self::FullForGood,

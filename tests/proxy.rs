@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use support::{
     backend::Backend,
@@ -13,11 +13,11 @@ use support::{
     eventually,
     gate::{Gate, both},
     ports::Port,
-    sockets,
+    sockets::{self, silent},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     time::timeout,
 };
@@ -324,20 +324,6 @@ async fn time_passes_while_an_upstream_is_silent() {
         assert_eq!(client.ask(&request).await.status, 201, "{number}");
         assert_eq!(backend.connections(), connections, "{number}");
     }
-}
-
-/// Somebody whose queue is full, so that what comes is not answered, and what fills it.
-async fn silent() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut queued = Vec::new();
-    let moment = Duration::from_millis(100);
-    while let Ok(stream) = timeout(moment, TcpStream::connect(address)).await {
-        queued.push(stream.unwrap());
-    }
-    (address, (listener, queued))
 }
 
 /// The most common false alarm: the backend closes a connection that is not used.

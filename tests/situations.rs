@@ -381,7 +381,8 @@ async fn live_responses_arrive_as_they_are_made_and_are_recorded_at_their_end() 
         let mut peer = service.accept().await;
         peer.head().await;
         let framing = "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
-        peer.write(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}").as_bytes()).await;
+        peer.write(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}").as_bytes())
+            .await;
         let head = client.head().await.unwrap();
         let status = head.header("cache-status");
         assert_eq!((head.status, status), (200, "oncegate; fwd=miss; stored=?0"), "{kind}");

@@ -138,21 +138,19 @@ fn outcome<B>(answer: Result<Response<B>, UpstreamError>) -> Outcome {
 fn breaking(
     gate: Gate,
     policy: Policy,
-) -> (
-    impl Service<
-        Request<Full<Bytes>>,
-        Response = Response<ResponseBody<Full<Bytes>>>,
-        Error = UpstreamError,
-    > + Clone,
-    Arc<AtomicUsize>,
-) {
-    let payments = Arc::new(AtomicUsize::new(0));
-    let paid = Arc::clone(&payments);
+    payments: &Arc<AtomicUsize>,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<ResponseBody<Full<Bytes>>>,
+    Error = UpstreamError,
+> + Clone
++ use<> {
+    let paid = Arc::clone(payments);
     let service = service_fn(move |_: Inbound| {
         paid.fetch_add(1, SeqCst);
         async { Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated)) }
     });
-    (IdempotencyLayer::new(gate, policy).layer(service), payments)
+    IdempotencyLayer::new(gate, policy).layer(service)
 }
 
 /// A key that the store knows, or may know, is no key of which it says nothing.
@@ -224,7 +222,8 @@ async fn what_was_to_be_taken_over_does_not_pass() {
     let (store, gate) = Failing::new(None);
     let on_unknown = OnUnknown::Retry;
     let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
-    let (service, payments) = breaking(gate, policy);
+    let payments = Arc::default();
+    let service = breaking(gate, policy, &payments);
     assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
     store.fails_to_swap.store(true, SeqCst);
     assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
@@ -237,7 +236,8 @@ async fn what_was_seen_does_not_pass() {
     let (store, gate) = Failing::new(None);
     let on_unknown = OnUnknown::Retry;
     let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
-    let (service, payments) = breaking(gate, policy);
+    let payments = Arc::default();
+    let service = breaking(gate, policy, &payments);
     assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
     store.is_overtaken.store(true, SeqCst);
     assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);

@@ -125,7 +125,8 @@ impl<S> Exchange<S> {
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
-        let Self { voice, mut inner, head, body, .. } = *self;
+        let Self { voice, mut inner, mut head, body, .. } = *self;
+        head.extensions.insert(claim.standing());
         let read = |error: S::Error| UpstreamError::read(&*error.into());
         let exchange = inner.call(Request::from_parts(head, RequestBody::whole(body)));
         let mut exchange = pin!(async { exchange.await.map_err(read) });

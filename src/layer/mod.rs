@@ -46,6 +46,8 @@ pub use body::{RequestBody, ResponseBody};
 #[cfg(feature = "proxy")]
 pub(crate) use buffered::is_timeout;
 #[cfg(feature = "proxy")]
+pub(crate) use claim::Standing;
+#[cfg(feature = "proxy")]
 pub(crate) use dispatch::LATE;
 pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};

@@ -119,9 +119,7 @@ impl<S> Exchange<S> {
                             let (evidence, fault) = UpstreamError::read(&*error.into());
                             (voice.bypass_failed(fault), evidence)
                         }
-                        Err(_) => {
-                            (voice.bypass_failed(Fault::ResponseTimeout), Evidence::TimedOut)
-                        }
+                        Err(_) => (voice.bypass_failed(Fault::ResponseTimeout), Evidence::TimedOut),
                     };
                 let ending = match classify(evidence, &voice.policy) {
                     _ if is_active(Mutant::FreeWhatHasPassed) => Ending::Released,

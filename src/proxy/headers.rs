@@ -68,9 +68,7 @@ impl Peer {
             is_trusted: trusted.iter().any(|network| network.contains(address)),
         }
     }
-}
 
-impl Peer {
     /// The peer as an element of `Forwarded`.
     fn element(&self) -> Option<HeaderValue> {
         let address = self.address.to_str().ok()?;

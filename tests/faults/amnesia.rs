@@ -2,7 +2,7 @@
 
 use crate::{
     pay, spawn_pay,
-    support::{backend::Backend, eventually, gate::Process, redis::Server},
+    support::{backend::Backend, eventually, gate::Process, redis::Server, sockets::silent},
 };
 
 /// No response at hand, so that every retry asks the store.
@@ -34,6 +34,36 @@ async fn emptied_while_a_request_runs() {
     assert_eq!(replay.header("idempotent-replayed"), "true");
     assert_eq!(backend.executions("done"), 1);
     assert_eq!(pay(gate.address, "/pay", "new").await.status, 201, "it goes on");
+}
+
+/// Row 18: the claim is lost, and another gate executes the request, while a connection for it is
+/// made. Its owner hears of that, and sends nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn emptied_while_a_connection_is_made() {
+    let (redis, backend) = (Server::start(&[]), Backend::start().await);
+    let (silent, _queue) = silent().await;
+    let settings = format!(
+        "[server]\nthreads = 1\n[idempotency]\nlease = \"900ms\"\n[[route]]\n\
+         upstream.urls = [\"http://{silent}\", \"{}\"]\nupstream.connect_timeout = \"3s\"",
+        backend.url()
+    );
+    let slow = Process::configured(&redis.url(), &backend.url(), &settings);
+    let other = Process::start(&redis.url(), &backend.url(), None);
+    let waiting = spawn_pay(slow.address, "/pay", "k");
+    let mut connection = redis.connection();
+    let mut claims = || {
+        let claims: Vec<String> =
+            redis::cmd("KEYS").arg("oncegate:{*").query(&mut connection).unwrap();
+        claims.len()
+    };
+    eventually("it is claimed", || std::future::ready(claims() == 1)).await;
+    redis::cmd("FLUSHALL").exec(&mut redis.connection()).unwrap();
+    assert_eq!(pay(other.address, "/pay", "k").await.status, 201);
+    let waited = waiting.await.unwrap().unwrap();
+    assert_eq!((waited.status, waited.problem()), (504, "upstream-unreachable".to_owned()));
+    assert_eq!(backend.executions("k"), 1);
+    let replay = pay(slow.address, "/pay", "k").await;
+    assert_eq!((replay.status, replay.header("idempotent-replayed")), (201, "true"));
 }
 
 /// Row 18: every gate says so until somebody has told one of them that it is known, also

@@ -1,7 +1,12 @@
 //! What the system knows of a connection of the loopback, for tests that would have to guess
-//! how long something takes to arrive.
+//! how long something takes to arrive, and what it can be made to do.
 
-use tokio::net::TcpStream;
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
+};
 
 /// Waits until everything that was written, its end included, is with the other end.
 pub async fn arrives(stream: &TcpStream) {
@@ -13,6 +18,20 @@ pub async fn arrives(stream: &TcpStream) {
     }
     #[cfg(not(target_os = "linux"))]
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
+/// Somebody whose queue is full, so that what comes is not answered, and what fills it.
+pub async fn silent() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let moment = Duration::from_millis(100);
+    while let Ok(stream) = timeout(moment, TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+    }
+    (address, (listener, queued))
 }
 
 #[cfg(target_os = "linux")]

@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::Standing;
 use crate::{
     engine::{
         decision::Because,
@@ -46,10 +47,7 @@ pub(super) struct Held {
     /// Since when the outcome is unknown to everybody, and why.
     pub(super) given_up: Option<(Timestamp, Reason)>,
     pub(super) revision: AtomicU32,
-    /// Whether a renewal has learnt that the key is somebody else's.
-    pub(super) is_lost: AtomicBool,
-    /// When the claim or its last renewal was asked for.
-    pub(super) asked: Instant,
+    pub(super) standing: Standing,
 }
 
 /// The end of a claim.
@@ -85,15 +83,14 @@ impl Held {
     ) -> Self {
         Self {
             gate: gate.clone(),
-            policy,
             key,
             lead,
             revision: AtomicU32::new(pending.fence.revision),
             pending,
             because: None,
             given_up: None,
-            is_lost: AtomicBool::new(false),
-            asked,
+            standing: Standing::new(asked, policy.lease),
+            policy,
         }
     }
 
@@ -191,12 +188,16 @@ impl Held {
             if Instant::now() >= late {
                 return;
             }
+            let asked = Instant::now();
             let Ok(renewal) = tokio::time::timeout_at(late, self.renew()).await else { return };
             match renewal {
-                Ok(Write::Applied) => pause = usual,
+                Ok(Write::Applied) => {
+                    self.standing.spoke(asked);
+                    pause = usual;
+                }
                 Ok(Write::Fenced) => {
                     tracing::warn!(key = %self.key, "the claim was taken over while its owner was at work");
-                    self.is_lost.store(true, Ordering::Relaxed);
+                    self.standing.lose();
                     renews = false;
                 }
                 Err(error) => {

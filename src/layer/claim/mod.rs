@@ -12,17 +12,15 @@
 //! Else only a lookup and an operator change a record after its claim, under the fence that
 //! they have seen.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use self::held::Held;
-pub(crate) use self::held::{Ending, Settled, take_back};
+pub(crate) use self::{
+    held::{Ending, Settled, take_back},
+    standing::Standing,
+};
 use super::{
     FOREVER,
     gate::Gate,
@@ -40,6 +38,7 @@ use crate::{
 };
 
 mod held;
+mod standing;
 
 /// A claim that the store has acknowledged.
 #[derive(Debug)]
@@ -118,16 +117,20 @@ impl Claim {
     /// process that was paused after its claim asks again.
     pub(crate) async fn is_current(&self) -> bool {
         let held = self.held();
-        if held.is_lost.load(Ordering::Relaxed) && !is_active(Mutant::SendWhenFenced) {
+        if held.standing.is_lost() && !is_active(Mutant::SendWhenFenced) {
             return false;
         }
         // A machine that was asleep has a clock that did not run meanwhile, and one that did.
-        let runs = held.asked.elapsed() < held.policy.lease
-            && held.gate.now() <= held.pending.lease_until;
+        let runs = held.standing.holds() && held.gate.now() <= held.pending.lease_until;
         if runs || is_active(Mutant::SendWithoutLooking) {
             return true;
         }
         matches!(held.renew().await, Ok(Write::Applied))
+    }
+
+    /// What goes with the request.
+    pub(crate) fn standing(&self) -> Standing {
+        self.held().standing.clone()
     }
 
     /// Tells everybody that the outcome is unknown, and keeps the right to settle it.

@@ -6,7 +6,8 @@
 //! 3. A keyed request takes a fresh or just-used connection: a connection that
 //!    its peer is about to close is the most common cause of an unknown outcome
 //!    that need not have been.
-//! 4. A connection is used again when its exchange is over on both sides. A service that
+//! 4. Who had to wait for one looks whether the request's claim still holds.
+//! 5. A connection is used again when its exchange is over on both sides. A service that
 //!    answers before it has read all leaves one that still sends. One whose service speaks
 //!    HTTP/1.0 is used once.
 
@@ -45,7 +46,7 @@ use crate::{
     BoxError, Key, UpstreamError,
     config::Upstream as Settings,
     engine::problem::Fault,
-    layer::LATE,
+    layer::{LATE, Standing},
     mutants::{Mutant, is_active},
 };
 
@@ -151,7 +152,13 @@ where
                 Some(deadline) => self.connection_until(deadline, max_idle, &mut now).await?,
                 None => self.connection(max_idle, &mut now).await?,
             };
-            headers::address(unsent.as_mut().expect(HERE), pool.url());
+            let request = unsent.as_mut().expect(HERE);
+            if now > since && !holds(request) {
+                let what =
+                    "its claim was lost while a connection was made (upstream.connect_timeout)";
+                return Err(UpstreamError::unsent(Fault::ConnectTimeout).because(what));
+            }
+            headers::address(request, pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
             // For a keyed request the gate keeps the time, and records what comes late.
             let limit = self.settings.response_timeout;
@@ -261,6 +268,12 @@ where
         }
         Err(failure.unwrap_or_else(|| UpstreamError::unsent(Fault::Refused)))
     }
+}
+
+/// Whether a request that was claimed is still its owner's to send.
+fn holds<B>(request: &Request<B>) -> bool {
+    let standing = request.extensions().get::<Standing>();
+    standing.is_none_or(Standing::holds) || is_active(Mutant::SendAfterConnecting)
 }
 
 /// What a broken connection proves.

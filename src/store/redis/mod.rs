@@ -230,7 +230,9 @@ fn still_answers(error: &StoreError) -> bool {
     let kind = error.kind();
     let is_there = matches!(kind, StoreErrorKind::Unavailable | StoreErrorKind::Misconfigured);
     let said = error.source().and_then(|source| source.downcast_ref::<RedisError>());
-    is_there && said.is_none_or(|said| said.code().is_some()) && !is_active(Mutant::AdmitBeforeReading)
+    is_there
+        && said.is_none_or(|said| said.code().is_some())
+        && !is_active(Mutant::AdmitBeforeReading)
 }
 
 #[async_trait]
@@ -247,9 +249,7 @@ impl Store for RedisStore {
         };
         // A server that takes no claims is read from all the same.
         match self.get(key).await {
-            Ok(Some(held)) if held.fence().token != record.fence().token => {
-                Ok(Claimed::Held(held))
-            }
+            Ok(Some(held)) if held.fence().token != record.fence().token => Ok(Claimed::Held(held)),
             Ok(_) | Err(_) => Err(error),
         }
     }
