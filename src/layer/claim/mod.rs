@@ -117,7 +117,7 @@ impl Claim {
     /// process that was paused after its claim asks again.
     pub(crate) async fn is_current(&self) -> bool {
         let held = self.held();
-        if held.standing.is_lost() && !is_active(Mutant::SendWhenFenced) {
+        if held.standing.is_lost() {
             return false;
         }
         // A machine that was asleep has a clock that did not run meanwhile, and one that did.

@@ -13,6 +13,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::mutants::{Mutant, is_active};
+
 /// Whether a claim is still its owner's, as far as he knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing(Arc<Known>);
@@ -50,7 +52,7 @@ impl Standing {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.0.is_lost.load(Relaxed)
+        self.0.is_lost.load(Relaxed) && !is_active(Mutant::SendWhenFenced)
     }
 
     /// Whether the last word is younger than a lease, and none has said that the key is lost.
