@@ -188,7 +188,7 @@ impl Aim {
             Figure::Above(at) => {
                 let late = Measured::late_in_either(row, other.unwrap_or(row), at);
                 let late = late.ok_or_else(|| Verdict::Unmeasured("the machine".to_owned()))?;
-                Verdict::of_latency(reached, room, late)
+                Verdict::of_latency(seen - room, room, late)
             }
         };
         Ok((seen, verdict))

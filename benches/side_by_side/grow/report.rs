@@ -76,7 +76,7 @@ impl Line {
         match (self.p99_over(fewest), fewest.p99(), late) {
             (Some(ratio), Some(p99), Some(ms)) => self.unsound(fewest).unwrap_or_else(|| {
                 let late = Late { at: Quantile::P99, ms };
-                Verdict::of_latency(ratio <= GOAL, (GOAL - 1.0) * p99, late)
+                Verdict::of_latency((ratio - GOAL) * p99, (GOAL - 1.0) * p99, late)
             }),
             _ => Verdict::Unmeasured("latencies".to_owned()),
         }
