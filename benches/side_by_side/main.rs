@@ -36,6 +36,7 @@ use self::{
 };
 
 mod balance;
+mod command;
 mod executed;
 mod goals;
 mod grow;
@@ -53,7 +54,9 @@ mod rival;
 mod rows;
 mod servers;
 mod table;
+mod usage;
 mod verdict;
+mod versions;
 mod witness;
 
 /// What `--only` calls the measurement of memory, which is no row.

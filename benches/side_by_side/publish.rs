@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path};
 
-use crate::{Result, goals::Goal, machine, picture, results::Results, table};
+use crate::{Result, goals::Goal, machine, picture, results::Results, table, versions};
 
 /// Writes `docs/side-by-side.md` and `docs/side-by-side.svg`.
 pub(crate) fn write(results: &Results, goals: &[Goal], how: &str) -> Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let machine = machine::describe();
-    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
+    let commit = versions::commit().unwrap_or_else(|| "unknown".to_owned());
     let tables = table::markdown(results, goals);
     let page = format!(
         "# Side by side\n\n\

@@ -13,6 +13,7 @@ use crate::{
     servers::Store,
     table::table,
     verdict::{Late, Quantile, Verdict},
+    versions,
 };
 
 /// How much more a request may cost with the most records than with the fewest.
@@ -104,7 +105,7 @@ pub(crate) fn terminal(lines: &[Line], busy: Option<&str>) -> String {
 pub(crate) fn publish(lines: &[Line], busy: Option<&str>, how: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
     let remarks: String = remarks(lines, busy).iter().map(|line| format!("- {line}\n")).collect();
-    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
+    let commit = versions::commit().unwrap_or_else(|| "unknown".to_owned());
     let page = format!(
         "# What a request costs as keys grow\n\n\
          Written by {how}, on {}. The commit of the benchmark: {commit}.\n\
