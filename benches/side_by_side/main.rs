@@ -8,7 +8,7 @@
 //!
 //! - Rows take turns, several times over, so that noise reaches all of them, and those that
 //!   goals compare are measured one after the other; each line is the median of its runs.
-//! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
+//! - Processor time is what the kernel counts for the threads of all processes that
 //!   belong to the server, while the load keeps every connection busy.
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
 //!   what the slowest bears. It takes ten seconds where the embedded store is written to, so
