@@ -37,7 +37,9 @@ use self::{
 
 mod balance;
 mod command;
+mod disk;
 mod executed;
+mod figure;
 mod goals;
 mod grow;
 mod interrupt;
@@ -109,11 +111,12 @@ fn run(options: Options) -> Result<()> {
             runs: options.runs(),
             rate: options.rate,
         };
-        let busy = rested(&options)?;
+        let disk = beneath_embedded(plan.stores.contains(&Store::Embedded))?.transpose()?;
+        let notes: Vec<String> = rested(&options)?.into_iter().chain(disk).collect();
         let lines = grow::measure(&plan, &backend)?;
-        println!("{}", grow::report::terminal(&lines, busy.as_deref()));
+        println!("{}", grow::report::terminal(&lines, &notes));
         return match options.unfit() {
-            None => grow::report::publish(&lines, busy.as_deref(), &options.how()),
+            None => grow::report::publish(&lines, &notes, &options.how()),
             Some(why) => not_written(&why),
         };
     }
@@ -124,6 +127,23 @@ fn run(options: Options) -> Result<()> {
         None => publish::write(&results, &goals, &options.how()),
         Some(why) => not_written(&why),
     }
+}
+
+/// What the disk beneath the embedded store is, where it is wanted; or why nothing is to be
+/// measured on it.
+fn beneath_embedded(wanted: bool) -> Result<Option<std::result::Result<String, String>>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let folder = process::folder()?;
+    if disk::Disk::of(folder.path())?.is_memory() {
+        return Ok(Some(Err(
+            "not measured: the disk is memory; CARGO_TARGET_DIR=FOLDER puts the \
+             files on another one"
+                .to_owned(),
+        )));
+    }
+    Ok(Some(Ok(disk::remark(folder.path())?)))
 }
 
 fn not_written(why: &str) -> Result<()> {
@@ -149,6 +169,12 @@ fn measure_all(
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
     rows.retain(|row| row.subject.missing().is_none());
+    let disk = beneath_embedded(rows.iter().any(|row| row.subject.forces_writes()))?;
+    if let Some(Err(why)) = &disk {
+        let without = rows.iter().filter(|row| row.subject.forces_writes());
+        left_out.extend(without.map(|row| format!("{}: {why}", row.label)));
+        rows.retain(|row| !row.subject.forces_writes());
+    }
     let slower =
         rows.iter().any(|row| row.subject == Subject::Asgi).then(servers::asgi::slower).flatten();
     slower.iter().for_each(|what| eprintln!("{what}"));
@@ -158,6 +184,7 @@ fn measure_all(
         memory: None,
         left_out,
         slower,
+        disk: disk.and_then(std::result::Result::ok),
         builds: options.builds(),
         busy: rested(options)?,
     };

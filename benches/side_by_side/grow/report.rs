@@ -96,15 +96,15 @@ impl Line {
 }
 
 /// The table and the verdicts, for a terminal.
-pub(crate) fn terminal(lines: &[Line], busy: Option<&str>) -> String {
-    let remarks = remarks(lines, busy).join("\n");
+pub(crate) fn terminal(lines: &[Line], notes: &[String]) -> String {
+    let remarks = remarks(lines, notes).join("\n");
     format!("{}\n{remarks}", draw(presets::UTF8_FULL_CONDENSED, lines))
 }
 
 /// Writes `docs/cost-as-keys-grow.md`.
-pub(crate) fn publish(lines: &[Line], busy: Option<&str>, how: &str) -> Result<()> {
+pub(crate) fn publish(lines: &[Line], notes: &[String], how: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
-    let remarks: String = remarks(lines, busy).iter().map(|line| format!("- {line}\n")).collect();
+    let remarks: String = remarks(lines, notes).iter().map(|line| format!("- {line}\n")).collect();
     let commit = versions::commit().unwrap_or_else(|| "unknown".to_owned());
     let page = format!(
         "# What a request costs as keys grow\n\n\
@@ -147,8 +147,8 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
 }
 
 /// What a reader of the table should know, the verdicts among it.
-fn remarks(lines: &[Line], busy: Option<&str>) -> Vec<String> {
-    let mut remarks: Vec<String> = busy.map(str::to_owned).into_iter().collect();
+fn remarks(lines: &[Line], notes: &[String]) -> Vec<String> {
+    let mut remarks = notes.to_vec();
     remarks.extend(verdicts(lines));
     remarks
 }

@@ -79,6 +79,11 @@ impl Subject {
         }
     }
 
+    /// Whether the disk beneath it is part of what it costs.
+    pub(crate) fn forces_writes(self) -> bool {
+        matches!(self, Self::Gate { store: Store::Embedded, .. })
+    }
+
     /// What is missing on this machine, with the command that installs it.
     pub(crate) fn missing(self) -> Option<String> {
         let own = match self {
