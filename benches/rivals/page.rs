@@ -55,10 +55,14 @@ them, with `on_unknown = \"hold\"`, its default: it says that an outcome is unkn
 send anything twice.";
 
 const SET_UP: &str = "\
-- oncegate: as cargo builds it, `--store memory:`, all settings as they come; for the slow service \
+- nobody in between: clients speak to the service that is behind the proxies, to see that its ledger counts.
+- oncegate: `--store memory:`, all settings as they come; for the slow service \
 `upstream.response_timeout = \"1s\"`.
 - idempotent-proxy: as it comes, with Redis and with its store in memory; for the slow service \
-`REQUEST_TIMEOUT=1000` (10 s by itself). That is also how long it keeps a key, as a lock and as a record.
+`REQUEST_TIMEOUT=1000` (10 s by itself). That is also how long it keeps a key, as a lock and as a record, and how \
+long a retry is held that finds the lock of a request that is gone. With Redis it has ten connections, and whoever \
+waits for somebody else's answer holds one of them meanwhile, so that of fifty even the first has none to record its \
+answer with.
 - asgi-idempotency-header: its Redis backend, under uvicorn with one process.
 - fastapi-idempotency: as it comes, with its store in memory; it takes callers for the same who have the same IP \
 address, and `scope=` is a function that can do otherwise.
@@ -72,7 +76,8 @@ here was seen happening.";
 
 /// Whatever takes part, with versions.
 fn seen_with() -> Vec<String> {
-    let mut parts = vec![format!("oncegate {}", env!("CARGO_PKG_VERSION"))];
+    let build = if cfg!(debug_assertions) { "for development" } else { "for release" };
+    let mut parts = vec![format!("oncegate {} (built {build})", env!("CARGO_PKG_VERSION"))];
     parts.extend(idempotent_proxy::version());
     parts.push(axum_service::version());
     parts.extend(python::versions(&[

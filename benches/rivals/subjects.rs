@@ -15,6 +15,8 @@ use crate::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
+    /// Clients speak to the service itself: what the ledger has where nobody does anything.
+    Nobody,
     Gate,
     IdempotentProxy {
         redis: bool,
@@ -27,7 +29,8 @@ pub(crate) enum Subject {
     },
 }
 
-pub(crate) const SUBJECTS: [Subject; 7] = [
+pub(crate) const SUBJECTS: [Subject; 8] = [
+    Subject::Nobody,
     Subject::Gate,
     Subject::IdempotentProxy { redis: true },
     Subject::IdempotentProxy { redis: false },
@@ -44,6 +47,7 @@ const FASTAPI: &str = "fastapi-idempotency";
 impl Subject {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Nobody => "nobody in between",
             Self::Gate => "oncegate",
             Self::IdempotentProxy { redis: true } => "idempotent-proxy, Redis",
             Self::IdempotentProxy { redis: false } => "idempotent-proxy, memory",
@@ -54,8 +58,8 @@ impl Subject {
         }
     }
 
-    /// Whether the service is behind it, and not around it.
-    pub(crate) fn is_proxy(self) -> bool {
+    /// Whether it waits for the service, and for so long only.
+    pub(crate) fn has_timeout(self) -> bool {
         matches!(self, Self::Gate | Self::IdempotentProxy { .. })
     }
 
@@ -69,7 +73,7 @@ impl Subject {
             )
         };
         let own = match self {
-            Self::Gate => None,
+            Self::Nobody | Self::Gate => None,
             Self::IdempotentProxy { .. } => idempotent_proxy::missing(),
             Self::Asgi => (!python::has("idempotency_header_middleware, uvicorn, redis"))
                 .then(|| environment(ASGI)),
@@ -90,23 +94,38 @@ impl Subject {
 
     /// Starts it with a service that does this, and with this time-out for it, if it has any.
     pub(crate) async fn start(self, mode: Mode, timeout: Option<Duration>) -> Result<Target> {
-        let backend = if self.is_proxy() { Some(Backend::start(mode).await?) } else { None };
-        let address = backend.as_ref().map(|backend| backend.address);
-        let service = |name| [("MODE", mode.name()), ("MIDDLEWARE", name)];
-        let server = match (self, address) {
-            (Self::Gate, Some(address)) => gate::start(address, timeout)?,
-            (Self::IdempotentProxy { redis }, Some(address)) => {
-                idempotent_proxy::start(address, redis, timeout)?
+        let backend = match self {
+            Self::Nobody | Self::Gate | Self::IdempotentProxy { .. } => {
+                Some(Backend::start(mode).await?)
             }
-            (Self::Gate | Self::IdempotentProxy { .. }, None) => {
-                return Err("a proxy has no backend; is_proxy() is wrong".into());
-            }
-            (Self::Asgi, _) => python::serve(SERVICE, true, &service(ASGI))?,
-            (Self::Fastapi, _) => python::serve(SERVICE, false, &service(FASTAPI))?,
-            (Self::Axum { .. }, _) => axum_service::start(mode)?,
+            // The service is in the same program.
+            Self::Asgi | Self::Fastapi | Self::Axum { .. } => None,
         };
-        let ledger = address.unwrap_or(server.address);
-        let mut target = Target { subject: self, server, ledger, session: None, _backend: backend };
+        let before = || backend.as_ref().map(|backend| backend.address).ok_or("no backend");
+        let service = |name| [("MODE", mode.name()), ("MIDDLEWARE", name)];
+        let server = match self {
+            Self::Nobody => None,
+            Self::Gate => Some(gate::start(before()?, timeout)?),
+            Self::IdempotentProxy { redis } => {
+                Some(idempotent_proxy::start(before()?, redis, timeout)?)
+            }
+            Self::Asgi => Some(python::serve(SERVICE, true, &service(ASGI))?),
+            Self::Fastapi => Some(python::serve(SERVICE, false, &service(FASTAPI))?),
+            Self::Axum { .. } => Some(axum_service::start(mode)?),
+        };
+        let address = match &server {
+            Some(server) => server.address,
+            None => before()?,
+        };
+        let mut target = Target {
+            subject: self,
+            address,
+            path: server.as_ref().map_or("/payments", |server| server.path),
+            ledger: before().unwrap_or(address),
+            session: None,
+            _server: server,
+            _backend: backend,
+        };
         target.session = target.login().await?;
         Ok(target)
     }
@@ -115,10 +134,13 @@ impl Subject {
 /// One of them with a service and a store of its own. Dropped, all of it ends.
 pub(crate) struct Target {
     subject: Subject,
-    server: Server,
+    address: SocketAddr,
+    path: &'static str,
     /// Who says what was executed.
     ledger: SocketAddr,
     session: Option<String>,
+    // Ends before the service behind it: fields are dropped in order.
+    _server: Option<Server>,
     _backend: Option<Backend>,
 }
 
@@ -135,9 +157,9 @@ impl Target {
         ];
         headers.extend(self.session.iter().map(|session| ("Cookie", session.clone())));
         Ask {
-            address: self.server.address,
+            address: self.address,
             method: "POST",
-            path: self.server.path,
+            path: self.path,
             headers,
             body: r#"{"amount":1999}"#,
         }

@@ -58,17 +58,20 @@ pub(crate) fn has(modules: &str) -> bool {
     interpreter().and_then(|python| run(python, &format!("import {modules}"))).is_some()
 }
 
-/// Each of these packages that is installed, with its version.
-pub(crate) fn versions(packages: &[&str]) -> Vec<String> {
+/// The interpreter's version, and those of these packages that are installed.
+pub(crate) fn versions(packages: &[&str]) -> Option<String> {
     let list = format!(
         "import importlib.metadata as packages, platform\n\
-         print('Python', platform.python_version())\n\
+         print(platform.python_version())\n\
          for name in {packages:?}:\n    \
              try: print(name, packages.version(name))\n    \
              except packages.PackageNotFoundError: pass"
     );
-    let said = interpreter().and_then(|python| run(python, &list)).unwrap_or_default();
-    said.lines().map(str::to_owned).collect()
+    let said = run(interpreter()?, &list)?;
+    let mut lines = said.lines();
+    let python = lines.next()?;
+    let packages: Vec<&str> = lines.collect();
+    Some(format!("Python {python} with its packages ({})", packages.join(", ")))
 }
 
 /// What a script writes; nothing, where it fails.
