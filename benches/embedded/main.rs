@@ -29,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::disk::Beneath;
 use oncegate::{
     ambient::System,
     store::{EmbeddedStore, Store},
@@ -47,15 +48,10 @@ async fn main() -> Result<(), Failure> {
         return Ok(());
     };
     arguments.remove(at);
-    let folder = folder()?;
-    if disk::Disk::of(folder.path())?.is_memory() {
-        return Err(
-            "the disk is memory, where a forced write costs nothing; CARGO_TARGET_DIR=FOLDER \
-                    puts the files on another one"
-                .into(),
-        );
+    match Beneath::of(folder()?.path())? {
+        Beneath::Memory => return Err(disk::MEMORY.into()),
+        Beneath::Disk(remark) => println!("{remark}"),
     }
-    println!("{}", disk::remark(folder.path())?);
     match arguments.split_first() {
         Some((first, sizes)) if first == "growth" => growth::run(sizes).await,
         Some((other, _)) => Err(format!("no such measurement: {other}").into()),

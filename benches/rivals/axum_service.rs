@@ -49,7 +49,10 @@ pub(crate) fn start(mode: Mode) -> Result<Server> {
 fn program() -> &'static Result<PathBuf, String> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     PROGRAM.get_or_init(|| match std::env::var_os(VARIABLE) {
-        Some(named) => std::path::absolute(PathBuf::from(named)).map_err(|why| why.to_string()),
+        // A server starts in a folder of its own, so that a path has to say where it begins.
+        Some(named) => Path::new(&named)
+            .canonicalize()
+            .map_err(|why| format!("what {VARIABLE} names is not there: {why}")),
         None => build(),
     })
 }

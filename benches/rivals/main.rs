@@ -38,13 +38,11 @@ mod command;
 mod interrupt;
 mod page;
 #[path = "../side_by_side/process.rs"]
-#[allow(dead_code, reason = "nobody asks what a server costs here")]
 mod process;
 mod read;
 mod servers;
 mod subjects;
 #[path = "../side_by_side/versions.rs"]
-#[allow(dead_code, reason = "not all of the programs take part")]
 mod versions;
 
 type Result<T, E = oncegate::BoxError> = std::result::Result<T, E>;

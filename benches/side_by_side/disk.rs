@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
     path::Path,
     time::{Duration, Instant},
@@ -29,23 +29,37 @@ const KINDS: [(u64, &str); 9] = [
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 
-/// Which kind of file system a folder lies on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Disk(u64);
+/// What is beneath a folder.
+pub(crate) enum Beneath {
+    /// Where a forced write costs nothing and keeps nothing.
+    Memory,
+    /// With what a reader of figures should know of it.
+    Disk(String),
+}
 
-impl Disk {
+/// Why nothing is measured on [`Beneath::Memory`], with what to do.
+pub(crate) const MEMORY: &str =
+    "not measured: the disk is memory; CARGO_TARGET_DIR=FOLDER puts the files on another one";
+
+impl Beneath {
     pub(crate) fn of(folder: &Path) -> io::Result<Self> {
         // The number has 32 bits, and as many more where the sign was extended.
-        Ok(Self(statfs(folder)?.f_type as u64 & 0xffff_ffff))
-    }
-
-    /// Whether it is memory, where a forced write costs nothing and keeps nothing.
-    pub(crate) fn is_memory(self) -> bool {
-        matches!(self.0, TMPFS | RAMFS)
+        let system = System(statfs(folder)?.f_type as u64 & 0xffff_ffff);
+        if matches!(system.0, TMPFS | RAMFS) {
+            return Ok(Self::Memory);
+        }
+        let took = forced_write(folder)?.as_secs_f64() * 1e3;
+        Ok(Self::Disk(format!(
+            "the embedded store is on {system}, where a forced write of {SIZE} bytes takes \
+             {took:.2} ms (the median of {WRITES})"
+        )))
     }
 }
 
-impl fmt::Display for Disk {
+/// The number of a file system.
+struct System(u64);
+
+impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match KINDS.iter().find(|(number, _)| *number == self.0) {
             Some((_, name)) => f.write_str(name),
@@ -56,7 +70,7 @@ impl fmt::Display for Disk {
 
 /// What a forced write takes in a folder: the median of some, one after the other, each of
 /// which makes the file longer, as those of a journal do.
-pub(crate) fn forced_write(folder: &Path) -> io::Result<Duration> {
+fn forced_write(folder: &Path) -> io::Result<Duration> {
     let path = folder.join("forced-writes");
     let mut file = File::create(&path)?;
     let mut took = [Duration::ZERO; WRITES];
@@ -66,17 +80,7 @@ pub(crate) fn forced_write(folder: &Path) -> io::Result<Duration> {
         file.sync_data()?;
         *took = begun.elapsed();
     }
-    std::fs::remove_file(path)?;
+    fs::remove_file(path)?;
     took.sort_unstable();
     Ok(took[WRITES / 2])
-}
-
-/// What a reader of figures should know of the disk beneath them.
-pub(crate) fn remark(folder: &Path) -> io::Result<String> {
-    let (disk, write) = (Disk::of(folder)?, forced_write(folder)?);
-    Ok(format!(
-        "the embedded store is on {disk}, where a forced write of {SIZE} bytes takes {:.2} ms \
-         (the median of {WRITES})",
-        write.as_secs_f64() * 1e3
-    ))
 }

@@ -9,11 +9,11 @@ use std::{
 use crate::{
     Result, interrupt,
     process::find,
-    servers::{idempotent_proxy, python},
-    versions::{self, PROGRAMS},
+    servers::{asgi, idempotent_proxy, python},
+    versions,
 };
 
-/// Processor, kernel and versions in a line.
+/// Processor, kernel and the versions of the system's servers in a line.
 pub(crate) fn describe() -> String {
     let cores = available_parallelism().map_or(1, usize::from);
     let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
@@ -28,9 +28,14 @@ pub(crate) fn describe() -> String {
     parts.extend(PROGRAMS.into_iter().filter_map(|(program, flag)| {
         Some(format!("{program} {}", versions::version(program, flag)?))
     }));
-    parts.extend(idempotent_proxy::version());
-    parts.extend(python::versions(&python::FASTER));
     parts.join(", ")
+}
+
+/// The versions of what does not come with the system, where it is there.
+pub(crate) fn rivals() -> Option<String> {
+    let parts = [idempotent_proxy::version(), python::versions(&asgi::PACKAGES)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// How long a machine may take to come to rest: a load average falls to half in 42 seconds,
@@ -82,3 +87,7 @@ pub(crate) fn distribution() -> Option<String> {
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(name.trim_matches('"').to_owned())
 }
+
+/// Servers of the system, and what makes them name their version.
+const PROGRAMS: [(&str, &str); 4] =
+    [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];

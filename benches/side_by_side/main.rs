@@ -29,6 +29,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser as _;
 
 use self::{
+    disk::Beneath,
     options::Options,
     results::{Measured, Results},
     rows::{Builds, Row},
@@ -111,7 +112,11 @@ fn run(options: Options) -> Result<()> {
             runs: options.runs(),
             rate: options.rate,
         };
-        let disk = beneath_embedded(plan.stores.contains(&Store::Embedded))?.transpose()?;
+        let disk = match beneath_embedded(plan.stores.contains(&Store::Embedded))? {
+            Some(Beneath::Memory) => return Err(disk::MEMORY.into()),
+            Some(Beneath::Disk(remark)) => Some(remark),
+            None => None,
+        };
         let notes: Vec<String> = rested(&options)?.into_iter().chain(disk).collect();
         let lines = grow::measure(&plan, &backend)?;
         println!("{}", grow::report::terminal(&lines, &notes));
@@ -129,21 +134,9 @@ fn run(options: Options) -> Result<()> {
     }
 }
 
-/// What the disk beneath the embedded store is, where it is wanted; or why nothing is to be
-/// measured on it.
-fn beneath_embedded(wanted: bool) -> Result<Option<std::result::Result<String, String>>> {
-    if !wanted {
-        return Ok(None);
-    }
-    let folder = process::folder()?;
-    if disk::Disk::of(folder.path())?.is_memory() {
-        return Ok(Some(Err(
-            "not measured: the disk is memory; CARGO_TARGET_DIR=FOLDER puts the \
-             files on another one"
-                .to_owned(),
-        )));
-    }
-    Ok(Some(Ok(disk::remark(folder.path())?)))
+/// What is beneath the embedded store, where that takes part.
+fn beneath_embedded(takes_part: bool) -> Result<Option<Beneath>> {
+    Ok(if takes_part { Some(Beneath::of(process::folder()?.path())?) } else { None })
 }
 
 fn not_written(why: &str) -> Result<()> {
@@ -169,12 +162,16 @@ fn measure_all(
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
     rows.retain(|row| row.subject.missing().is_none());
-    let disk = beneath_embedded(rows.iter().any(|row| row.subject.forces_writes()))?;
-    if let Some(Err(why)) = &disk {
-        let without = rows.iter().filter(|row| row.subject.forces_writes());
-        left_out.extend(without.map(|row| format!("{}: {why}", row.label)));
-        rows.retain(|row| !row.subject.forces_writes());
-    }
+    let disk = match beneath_embedded(rows.iter().any(|row| row.subject.forces_writes()))? {
+        Some(Beneath::Memory) => {
+            let without = rows.iter().filter(|row| row.subject.forces_writes());
+            left_out.extend(without.map(|row| format!("{}: {}", row.label, disk::MEMORY)));
+            rows.retain(|row| !row.subject.forces_writes());
+            None
+        }
+        Some(Beneath::Disk(remark)) => Some(remark),
+        None => None,
+    };
     let slower =
         rows.iter().any(|row| row.subject == Subject::Asgi).then(servers::asgi::slower).flatten();
     slower.iter().for_each(|what| eprintln!("{what}"));
@@ -184,7 +181,7 @@ fn measure_all(
         memory: None,
         left_out,
         slower,
-        disk: disk.and_then(std::result::Result::ok),
+        disk,
         builds: options.builds(),
         busy: rested(options)?,
     };

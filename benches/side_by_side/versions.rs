@@ -17,10 +17,6 @@ pub(crate) fn commit() -> Option<String> {
     Some(if changed.is_empty() { commit } else { format!("{commit} with changes") })
 }
 
-/// Servers of the system, and what makes them name their version.
-pub(crate) const PROGRAMS: [(&str, &str); 4] =
-    [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
-
 /// The number in the first words that a program says about itself.
 pub(crate) fn version(program: &str, flag: &str) -> Option<String> {
     let output = Command::new(find(program)?).arg(flag).output().ok()?;

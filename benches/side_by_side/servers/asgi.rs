@@ -16,6 +16,10 @@ use crate::{
     load::{ANSWER, exchange},
 };
 
+/// What the service is made of.
+pub(crate) const PACKAGES: [&str; 6] =
+    ["asgi-idempotency-header", "uvicorn", "uvloop", "httptools", "redis", "hiredis"];
+
 /// What is not there of what makes the service faster.
 pub(crate) fn slower() -> Option<String> {
     let list = "import importlib.util as util\n\

@@ -11,10 +11,6 @@ use crate::{
 /// The interpreter; one with the packages can be named.
 pub(crate) const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
 
-/// What the service of `side_by_side` is made of, by the names that packages are installed by.
-pub(crate) const FASTER: [&str; 6] =
-    ["asgi-idempotency-header", "uvicorn", "uvloop", "httptools", "redis", "hiredis"];
-
 pub(crate) fn interpreter() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).map(named).or_else(|| find("python3"))
 }
@@ -71,7 +67,7 @@ pub(crate) fn versions(packages: &[&str]) -> Option<String> {
     let mut lines = said.lines();
     let python = lines.next()?;
     let packages: Vec<&str> = lines.collect();
-    Some(format!("Python {python} with its packages ({})", packages.join(", ")))
+    Some(format!("Python {python} ({})", packages.join(", ")))
 }
 
 /// What a script writes; nothing, where it fails.
