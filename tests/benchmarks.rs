@@ -47,26 +47,40 @@ fn late(ms: f64) -> Late {
 
 #[test]
 fn on_a_quiet_machine_a_latency_has_a_verdict() {
-    let verdict = Verdict::of_latency(true, 1.0, late(0.06));
+    let verdict = Verdict::of_latency(-0.4, 1.0, late(0.06));
     assert_eq!(verdict, Verdict::Reached(Some(late(0.06))));
     assert_eq!(verdict.to_string(), "reached; the machine itself was late by 0.06 ms at p99");
     assert_eq!(
-        Verdict::of_latency(false, 1.0, late(0.5)).to_string(),
+        Verdict::of_latency(0.1, 1.0, late(0.5)).to_string(),
         "MISSED; the machine itself was late by 0.50 ms at p99"
     );
 }
 
 #[test]
 fn where_the_machine_is_late_by_half_of_what_a_goal_leaves_there_is_none() {
-    for reached in [true, false] {
-        let verdict = Verdict::of_latency(reached, 1.0, late(0.51));
+    for excess in [-0.9, 0.0, 0.1, 1.02] {
+        let verdict = Verdict::of_latency(excess, 1.0, late(0.51));
         assert_eq!(
             verdict.to_string(),
             "no verdict: the machine itself was late by 0.51 ms at p99"
         );
     }
     let median = Late { at: Quantile::P50, ms: 0.2 };
-    assert_eq!(Verdict::of_latency(true, 0.25, median), Verdict::Disturbed(median));
+    assert_eq!(Verdict::of_latency(-0.1, 0.25, median), Verdict::Disturbed(median));
+}
+
+#[test]
+fn what_the_machine_cannot_explain_is_missed_however_late_it_was() {
+    // A p99 of 8.24 times the 0.30 ms with the fewest records, where 1.3 times were allowed.
+    let (fewest, machine) = (0.30, 0.17);
+    let verdict = Verdict::of_latency((8.24 - 1.3) * fewest, 0.3 * fewest, late(machine));
+    assert_eq!(verdict, Verdict::Missed(Some(late(machine))));
+    assert_eq!(Verdict::of_latency(1.03, 1.0, late(0.51)), Verdict::Missed(Some(late(0.51))));
+    // No machine is so late that a goal is reached by that.
+    assert_eq!(Verdict::of_latency(-5.0, 1.0, late(0.51)), Verdict::Disturbed(late(0.51)));
+    // One that was not late at all explains nothing.
+    assert_eq!(Verdict::of_latency(0.0, 1.0, late(0.0)), Verdict::Reached(Some(late(0.0))));
+    assert_eq!(Verdict::of_latency(0.01, 1.0, late(0.0)), Verdict::Missed(Some(late(0.0))));
 }
 
 #[test]

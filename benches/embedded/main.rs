@@ -13,10 +13,13 @@
 //! open at once after a crash, which the store promises too.
 //!
 //! Files are beneath the target folder: a temporary folder may lie in memory, where a forced
-//! write costs nothing. `CARGO_TARGET_DIR` says on which disk.
+//! write costs nothing, and nothing is measured. `CARGO_TARGET_DIR` says on which disk.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
+#![allow(clippy::print_stderr, reason = "what it does not do")]
 
+#[path = "../side_by_side/disk.rs"]
+mod disk;
 mod growth;
 mod redb_alone;
 mod sample;
@@ -26,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::disk::Beneath;
 use oncegate::{
     ambient::System,
     store::{EmbeddedStore, Store},
@@ -37,8 +41,17 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    // `cargo bench` adds `--bench`.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` says this to every benchmark, `cargo test --all-targets` does not.
+    let Some(at) = arguments.iter().position(|argument| argument == "--bench") else {
+        eprintln!("nothing was measured: run `cargo bench --bench embedded`");
+        return Ok(());
+    };
+    arguments.remove(at);
+    match Beneath::of(folder()?.path())? {
+        Beneath::Memory => return Err(disk::MEMORY.into()),
+        Beneath::Disk(remark) => println!("{remark}"),
+    }
     match arguments.split_first() {
         Some((first, sizes)) if first == "growth" => growth::run(sizes).await,
         Some((other, _)) => Err(format!("no such measurement: {other}").into()),

@@ -1,7 +1,7 @@
 //! What the gate is meant to cost, and whether it does.
 
 use crate::{
-    measure::Cost,
+    figure::Figure,
     memory::{self, Memory},
     results::{Measured, Results},
     rows,
@@ -12,8 +12,10 @@ use crate::{
 pub(crate) struct Goal {
     pub(crate) what: &'static str,
     pub(crate) limit: String,
-    /// Empty where there is nothing to see.
+    /// The median of the runs. Empty where there is nothing to see.
     pub(crate) seen: String,
+    /// The smallest and the largest of the runs, where it is a ratio.
+    pub(crate) runs: String,
     /// The same of the gate as cargo builds it, where that is another one.
     pub(crate) plain: Option<String>,
     pub(crate) verdict: Verdict,
@@ -36,21 +38,6 @@ struct Aim {
     other: Option<&'static str>,
     figure: Figure,
     limit: Limit,
-}
-
-/// What is looked at.
-#[derive(Clone, Copy)]
-enum Figure {
-    /// Processor time in units of the other row's.
-    Cpu,
-    /// The same of the Redis that the row uses.
-    Redis,
-    /// How far a latency is above the other row's, in milliseconds.
-    Above(Quantile),
-    /// Requests a second.
-    Rate,
-    /// The same in units of the other row's.
-    RateOver,
 }
 
 #[derive(Clone, Copy)]
@@ -124,14 +111,14 @@ const AIMS: [Aim; 11] = [
         limit: Limit::AtLeast(6000.0),
     },
     Aim {
-        what: "replays from the cache, 1 thread / those of idempotent-proxy",
+        what: "replays from the cache, 1 thread / those of idempotent-proxy, both on Redis",
         row: rows::CACHED,
         other: Some(rows::RIVAL_REPLAY),
         figure: Figure::RateOver,
         limit: Limit::AtLeast(5.0),
     },
     Aim {
-        what: "first requests, Redis / those of idempotent-proxy",
+        what: "first requests / those of idempotent-proxy, both on Redis",
         row: rows::FIRST_REDIS,
         other: Some(rows::RIVAL_FIRST),
         figure: Figure::RateOver,
@@ -164,7 +151,8 @@ impl Aim {
             Limit::AtMost(limit) => format!("at most {limit}{}", self.figure.unit()),
             Limit::AtLeast(limit) => format!("at least {limit}{}", self.figure.unit()),
         };
-        Goal { what: self.what, limit, seen, plain: self.plain(results), verdict }
+        let (runs, plain) = (self.runs(results), self.plain(results));
+        Goal { what: self.what, limit, seen, runs, plain, verdict }
     }
 
     /// What was seen and what it means, or why there is nothing.
@@ -188,10 +176,23 @@ impl Aim {
             Figure::Above(at) => {
                 let late = Measured::late_in_either(row, other.unwrap_or(row), at);
                 let late = late.ok_or_else(|| Verdict::Unmeasured("the machine".to_owned()))?;
-                Verdict::of_latency(reached, room, late)
+                Verdict::of_latency(seen - room, room, late)
             }
         };
         Ok((seen, verdict))
+    }
+
+    /// How far the runs are apart whose median is seen.
+    fn runs(&self, results: &Results) -> String {
+        let other = self.other.and_then(|other| sound(results, other).ok());
+        let runs = match (sound(results, self.row), other) {
+            (Ok(row), Some(other)) => self.figure.of_each_run(row, other),
+            (Ok(_) | Err(_), _) => Vec::new(),
+        };
+        let least = runs.iter().copied().min_by(f64::total_cmp);
+        let most = runs.iter().copied().max_by(f64::total_cmp);
+        let range = least.zip(most).map(|(least, most)| format!("{least:.2} - {most:.2}"));
+        range.unwrap_or_default()
     }
 
     /// What is seen of the gate as cargo builds it.
@@ -204,38 +205,6 @@ impl Aim {
     fn text(&self, seen: f64) -> String {
         let digits = if matches!(self.figure, Figure::Rate) { 0 } else { 2 };
         format!("{seen:.digits$}{}", self.figure.unit())
-    }
-}
-
-impl Figure {
-    /// `None` where it was not measured.
-    fn of(self, one: &Measured, other: Option<&Measured>) -> Option<f64> {
-        let cpu = |cost: &Cost| Some(cost.cpu);
-        let rate = |cost: &Cost| Some(cost.rate);
-        match self {
-            Self::Cpu => one.over(cpu, other?, cpu),
-            Self::Redis => one.over(|cost| cost.redis, other?, cpu),
-            Self::Above(at) => Some(one.wait(at)? - other?.wait(at)?),
-            Self::Rate => one.rate(),
-            Self::RateOver => one.over(rate, other?, rate),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "processor time",
-            Self::Redis => "Redis's processor time",
-            Self::Above(_) => "latencies",
-            Self::Rate | Self::RateOver => "requests/s",
-        }
-    }
-
-    fn unit(self) -> &'static str {
-        match self {
-            Self::Cpu | Self::Redis | Self::RateOver => "x",
-            Self::Above(_) => " ms",
-            Self::Rate => "/s",
-        }
     }
 }
 
@@ -260,5 +229,6 @@ fn resident(
         Ok(seen) => (format!("{seen:.2} MiB"), Verdict::of(seen <= limit)),
         Err(why) => (String::new(), Verdict::Unmeasured(why)),
     };
-    Goal { what, limit: format!("at most {limit} MiB"), seen, plain: None, verdict }
+    let limit = format!("at most {limit} MiB");
+    Goal { what, limit, seen, runs: String::new(), plain: None, verdict }
 }

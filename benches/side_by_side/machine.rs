@@ -2,14 +2,18 @@
 
 use std::{
     fs,
-    process::Command,
     thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
-use crate::{Result, interrupt, process::find};
+use crate::{
+    Result, interrupt,
+    process::find,
+    servers::{asgi, idempotent_proxy, python},
+    versions,
+};
 
-/// Processor, kernel and versions in a line.
+/// Processor, kernel and the versions of the system's servers in a line.
 pub(crate) fn describe() -> String {
     let cores = available_parallelism().map_or(1, usize::from);
     let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
@@ -21,8 +25,17 @@ pub(crate) fn describe() -> String {
         format!("{cores} cores ({})", processor.as_deref().unwrap_or("unknown processor")),
         format!("Linux {}", kernel.trim()),
     ];
-    parts.extend(versions());
+    parts.extend(PROGRAMS.into_iter().filter_map(|(program, flag)| {
+        Some(format!("{program} {}", versions::version(program, flag)?))
+    }));
     parts.join(", ")
+}
+
+/// The versions of what does not come with the system, where it is there.
+pub(crate) fn rivals() -> Option<String> {
+    let parts = [idempotent_proxy::version(), python::versions(&asgi::PACKAGES)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// How long a machine may take to come to rest: a load average falls to half in 42 seconds,
@@ -64,19 +77,6 @@ fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// Which state of the project this is.
-pub(crate) fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let folder = env!("CARGO_MANIFEST_DIR");
-        let output = Command::new("git").args(["-C", folder]).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    // What the pages say of an earlier run is no part of what is measured.
-    let changed = git(&["status", "--porcelain", "src", "benches", "Cargo.toml", "Cargo.lock"])?;
-    Some(if changed.is_empty() { commit } else { format!("{commit} with changes") })
-}
-
 /// Whose packages the other servers are; nobody's, where one lies elsewhere.
 pub(crate) fn distribution() -> Option<String> {
     let mut found = PROGRAMS.iter().filter_map(|(program, _)| find(program));
@@ -91,18 +91,3 @@ pub(crate) fn distribution() -> Option<String> {
 /// Servers of the system, and what makes them name their version.
 const PROGRAMS: [(&str, &str); 4] =
     [("nginx", "-v"), ("haproxy", "-v"), ("varnishd", "-V"), ("redis-server", "--version")];
-
-/// The first line of what each program says about itself.
-fn versions() -> impl Iterator<Item = String> {
-    PROGRAMS.into_iter().filter_map(|(program, flag)| {
-        let output = Command::new(find(program)?).arg(flag).output().ok()?;
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        // The number, without the names of packages and builds that differ in form.
-        let version =
-            text.split(|c: char| c.is_whitespace() || "/=-()".contains(c)).find(|word| {
-                word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok())
-            })?;
-        Some(format!("{program} {version}"))
-    })
-}

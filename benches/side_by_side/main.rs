@@ -8,7 +8,7 @@
 //!
 //! - Rows take turns, several times over, so that noise reaches all of them, and those that
 //!   goals compare are measured one after the other; each line is the median of its runs.
-//! - Processor time is user and system time from `/proc/PID/stat`, of all processes that
+//! - Processor time is what the kernel counts for the threads of all processes that
 //!   belong to the server, while the load keeps every connection busy.
 //! - Latencies come from a second measurement at a fixed rate, the same for all: half of
 //!   what the slowest bears. It takes ten seconds where the embedded store is written to, so
@@ -29,6 +29,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser as _;
 
 use self::{
+    disk::Beneath,
     options::Options,
     results::{Measured, Results},
     rows::{Builds, Row},
@@ -36,7 +37,10 @@ use self::{
 };
 
 mod balance;
+mod command;
+mod disk;
 mod executed;
+mod figure;
 mod goals;
 mod grow;
 mod interrupt;
@@ -53,7 +57,9 @@ mod rival;
 mod rows;
 mod servers;
 mod table;
+mod usage;
 mod verdict;
+mod versions;
 mod witness;
 
 /// What `--only` calls the measurement of memory, which is no row.
@@ -106,11 +112,16 @@ fn run(options: Options) -> Result<()> {
             runs: options.runs(),
             rate: options.rate,
         };
-        let busy = rested(&options)?;
+        let disk = match beneath_embedded(plan.stores.contains(&Store::Embedded))? {
+            Some(Beneath::Memory) => return Err(disk::MEMORY.into()),
+            Some(Beneath::Disk(remark)) => Some(remark),
+            None => None,
+        };
+        let notes: Vec<String> = rested(&options)?.into_iter().chain(disk).collect();
         let lines = grow::measure(&plan, &backend)?;
-        println!("{}", grow::report::terminal(&lines, busy.as_deref()));
+        println!("{}", grow::report::terminal(&lines, &notes));
         return match options.unfit() {
-            None => grow::report::publish(&lines, busy.as_deref(), &options.how()),
+            None => grow::report::publish(&lines, &notes, &options.how()),
             Some(why) => not_written(&why),
         };
     }
@@ -121,6 +132,11 @@ fn run(options: Options) -> Result<()> {
         None => publish::write(&results, &goals, &options.how()),
         Some(why) => not_written(&why),
     }
+}
+
+/// What is beneath the embedded store, where that takes part.
+fn beneath_embedded(takes_part: bool) -> Result<Option<Beneath>> {
+    Ok(if takes_part { Some(Beneath::of(process::folder()?.path())?) } else { None })
 }
 
 fn not_written(why: &str) -> Result<()> {
@@ -146,6 +162,16 @@ fn measure_all(
     left_out.dedup();
     left_out.iter().for_each(|what| eprintln!("left out: {what}"));
     rows.retain(|row| row.subject.missing().is_none());
+    let disk = match beneath_embedded(rows.iter().any(|row| row.subject.forces_writes()))? {
+        Some(Beneath::Memory) => {
+            let without = rows.iter().filter(|row| row.subject.forces_writes());
+            left_out.extend(without.map(|row| format!("{}: {}", row.label, disk::MEMORY)));
+            rows.retain(|row| !row.subject.forces_writes());
+            None
+        }
+        Some(Beneath::Disk(remark)) => Some(remark),
+        None => None,
+    };
     let slower =
         rows.iter().any(|row| row.subject == Subject::Asgi).then(servers::asgi::slower).flatten();
     slower.iter().for_each(|what| eprintln!("{what}"));
@@ -155,6 +181,7 @@ fn measure_all(
         memory: None,
         left_out,
         slower,
+        disk,
         builds: options.builds(),
         busy: rested(options)?,
     };

@@ -1,6 +1,6 @@
 //! One measurement of one row, on servers that were started for it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -10,7 +10,7 @@ use crate::{
     load::{Keys, Load, Outcome, Request},
     process::Process,
     rows::{Row, Work},
-    servers::{self, Server, nginx},
+    servers::{self, Server, asgi, nginx},
     verdict::Quantile,
     witness::Witness,
 };
@@ -80,8 +80,37 @@ impl fmt::Display for Wait {
 pub(crate) struct Subject<'a> {
     pub(crate) server: &'a Server,
     pub(crate) work: Work,
-    /// Who counts how many requests reached it; nobody, where there is no backend.
-    pub(crate) backend: Option<&'a Server>,
+    pub(crate) ledger: Ledger<'a>,
+}
+
+/// Who counts how many requests are executed.
+#[derive(Clone, Copy)]
+pub(crate) enum Ledger<'a> {
+    /// nginx, which counts the question as well.
+    Backend(&'a Server),
+    /// A service that has the middleware in it, beside that.
+    Service(SocketAddr),
+    /// There is nothing in between that could answer for the backend.
+    Nobody,
+}
+
+impl Ledger<'_> {
+    /// How many there were up to now, or nothing where nobody counts.
+    fn executed(self) -> Result<Option<u64>> {
+        match self {
+            Self::Backend(backend) => Ok(Some(nginx::requests(backend.address)?)),
+            Self::Service(service) => Ok(Some(asgi::executed(service)?)),
+            Self::Nobody => Ok(None),
+        }
+    }
+
+    /// How many of those between two questions are the second question itself.
+    fn questions(self) -> u64 {
+        match self {
+            Self::Backend(_) => 1,
+            Self::Service(_) | Self::Nobody => 0,
+        }
+    }
 }
 
 /// Processor time up to now.
@@ -111,15 +140,14 @@ pub(crate) fn wait(row: &Row, backend: &Server, rate: f64, duration: Duration) -
 
 impl<'a> Subject<'a> {
     fn of(row: &Row, server: &'a Server, backend: &'a Server) -> Self {
-        let backend = row.subject.forwards().then_some(backend);
-        Self { server, work: row.work, backend }
+        Self { server, work: row.work, ledger: row.subject.ledger(server, backend) }
     }
 
     pub(crate) fn cost(&self, load: &mut Load, duration: Duration) -> Result<Cost> {
-        let before = self.executed()?;
-        let begin = self.cpu()?;
+        let before = self.ledger.executed()?;
+        let begin = self.cpu();
         let outcome = load.saturate(duration)?;
-        let end = self.cpu()?;
+        let end = self.cpu();
         let answers = outcome.answers.max(1) as f64;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / answers;
         Ok(Cost {
@@ -133,7 +161,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(crate) fn wait(&self, load: &mut Load, rate: f64, duration: Duration) -> Result<Wait> {
-        let before = self.executed()?;
+        let before = self.ledger.executed()?;
         let witness = Witness::start()?;
         let outcome = load.pace(rate, duration)?;
         let late = witness.end()?;
@@ -145,27 +173,29 @@ impl<'a> Subject<'a> {
         Ok(Wait { p50: at(0.5), p99: at(0.99), p999: at(0.999), load, machine, errors })
     }
 
-    fn cpu(&self) -> Result<Cpu> {
-        let of = |process: Option<&Process>| process.map_or(Ok(Duration::ZERO), Process::cpu);
-        Ok(Cpu {
-            server: self.server.process.cpu()?,
-            redis: of(self.server.redis.as_deref())?,
-            backend: of(self.backend.map(|backend| &backend.process))?,
-        })
-    }
-
-    fn executed(&self) -> Result<u64> {
-        self.backend.map_or(Ok(0), |backend| nginx::requests(backend.address))
+    fn cpu(&self) -> Cpu {
+        let of = |process: Option<&Process>| process.map_or(Duration::ZERO, Process::cpu);
+        let backend = match self.ledger {
+            Ledger::Backend(backend) => Some(&backend.process),
+            Ledger::Service(_) | Ledger::Nobody => None,
+        };
+        Cpu {
+            server: self.server.process.cpu(),
+            redis: of(self.server.redis.as_deref()),
+            backend: of(backend),
+        }
     }
 
     /// Wrong answers, and right ones that came from the wrong place: a replay that was
     /// executed, or a first request that was not, or was twice.
-    fn errors(&self, outcome: &Outcome, before: u64) -> Result<Option<(u64, String)>> {
-        if outcome.errors.is_some() || self.backend.is_none() {
+    fn errors(&self, outcome: &Outcome, before: Option<u64>) -> Result<Option<(u64, String)>> {
+        if outcome.errors.is_some() {
             return Ok(outcome.errors.clone());
         }
-        // The question itself is a request, too.
-        let (executed, answers) = (self.executed()? - before - 1, outcome.answers);
+        let (Some(before), Some(after)) = (before, self.ledger.executed()?) else {
+            return Ok(None);
+        };
+        let (executed, answers) = (after - before - self.ledger.questions(), outcome.answers);
         let promise = match self.work {
             Work::Unkeyed | Work::First => Promise::Once,
             Work::Replay => Promise::Never,

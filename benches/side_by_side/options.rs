@@ -4,7 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use crate::{Result, machine, servers::gate};
+use crate::{
+    Result,
+    command::{line, without_folders},
+    machine,
+    servers::{gate, python},
+};
 
 /// What a run is by itself, and what a page takes at the least.
 const USUAL: Extent = Extent { runs: 8, seconds: 1.0 };
@@ -106,7 +111,8 @@ impl Options {
     /// What a page says about how it was made.
     pub(crate) fn how(&self) -> String {
         let Extent { runs, seconds } = self.extent();
-        format!("`{}`: {runs} runs of {seconds} s for each figure", command())
+        let command = line("side_by_side", &[python::VARIABLE]);
+        format!("`{command}`: {runs} runs of {seconds} s for each figure")
     }
 
     /// Who has built what is compared.
@@ -142,31 +148,4 @@ impl Options {
             seconds: self.seconds.unwrap_or(usual.seconds),
         }
     }
-}
-
-/// The whole command line, without folders that only this machine has.
-fn command() -> String {
-    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--bench");
-    let arguments: Vec<String> =
-        arguments.map(|argument| without_folders(&argument.to_string_lossy())).collect();
-    let python = std::env::var_os(crate::servers::PYTHON).map_or_else(String::new, |python| {
-        format!("{}={} ", crate::servers::PYTHON, without_folders(&python.to_string_lossy()))
-    });
-    let dashes = if arguments.is_empty() { "" } else { " -- " };
-    format!("{python}cargo bench --bench side_by_side{dashes}{}", arguments.join(" "))
-}
-
-/// A path beneath the project begins there, and of one elsewhere the end is left.
-fn without_folders(argument: &str) -> String {
-    let (option, value) = argument
-        .split_once('=')
-        .map_or(("", argument), |(option, value)| (&argument[..=option.len()], value));
-    let value = match value.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/")) {
-        Some(inside) => inside.to_owned(),
-        None if value.starts_with('/') => {
-            format!("...{}", &value[value.rfind('/').unwrap_or_default()..])
-        }
-        None => value.to_owned(),
-    };
-    format!("{option}{value}")
 }

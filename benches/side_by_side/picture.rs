@@ -13,12 +13,12 @@ const BAR: f64 = 18.0;
 const STEP: f64 = 26.0;
 const TOP: f64 = 76.0;
 /// The lines beneath the bars.
-const FOOT: f64 = 72.0;
+const FOOT: f64 = 88.0;
 /// Bars that are longer than this many times nginx are cut, with their number beside them.
 const LONGEST: f64 = 8.0;
 
 /// An SVG of all rows that were measured without errors.
-pub(crate) fn draw(results: &Results, machine: &str) -> String {
+pub(crate) fn draw(results: &Results, machine: &[String]) -> String {
     let rows: Vec<_> = results
         .rows
         .iter()
@@ -83,7 +83,7 @@ pub(crate) fn draw(results: &Results, machine: &str) -> String {
         svg,
         "<line class=\"line\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>"
     );
-    let lines = results.builds.iter().map(String::as_str).chain([machine]);
+    let lines = results.builds.iter().chain(machine);
     for (index, line) in lines.enumerate() {
         let (y, line) = (bottom + 22.0 + 16.0 * index as f64, line.replace('`', ""));
         let _ = writeln!(svg, "<text x=\"10\" y=\"{y}\" font-size=\"11\">{line}</text>");

@@ -1,4 +1,4 @@
-//! A server that runs for a measurement: started, asked what it costs, stopped.
+//! A server that runs for a measurement: started, and stopped with all that it has started.
 
 use std::{
     ffi::OsStr,
@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    param::{clock_ticks_per_second, page_size},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{Result, interrupt};
@@ -87,35 +84,23 @@ impl Process {
         Ok(())
     }
 
-    /// Processor time of the process and what it has started, up to now.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut ticks = 0;
-        for id in self.family() {
-            ticks += Stat::read(id).map_or(0, |stat| stat.ticks);
-        }
-        Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
-    }
-
-    /// Resident memory of the process, in bytes.
-    pub(crate) fn resident(&self) -> Result<u64> {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
-        let pages: u64 = statm.split(' ').nth(1).ok_or("statm has no second field")?.parse()?;
-        Ok(pages * page_size() as u64)
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The process, and its descendants after it.
-    fn family(&self) -> Vec<u32> {
-        let everybody: Vec<(u32, Stat)> = fs::read_dir("/proc")
+    pub(crate) fn family(&self) -> Vec<u32> {
+        let everybody: Vec<(u32, u32)> = fs::read_dir("/proc")
             .into_iter()
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(|id| Some((id, Stat::read(id)?)))
+            .filter_map(|id| Some((id, parent_of(id)?)))
             .collect();
-        let mut family = vec![self.child.id()];
+        let mut family = vec![self.id()];
         let mut next = 0;
         while let Some(&parent) = family.get(next) {
-            let children = everybody.iter().filter(|(_, stat)| stat.parent == parent);
+            let children = everybody.iter().filter(|(_, of)| *of == parent);
             family.extend(children.map(|(id, _)| *id));
             next += 1;
         }
@@ -127,7 +112,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Known before its parent ends, since then it has another one.
         let family = self.family();
-        signal(self.child.id(), Signal::TERM);
+        signal(self.id(), Signal::TERM);
         let until = Instant::now() + STOP;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
@@ -149,21 +134,16 @@ fn signal(id: u32, signal: Signal) {
     }
 }
 
-/// The fields of `/proc/PID/stat` that count here.
-struct Stat {
-    parent: u32,
-    /// User and system time of all threads, those that have ended included.
-    ticks: u64,
+/// Who has started a process.
+fn parent_of(id: u32) -> Option<u32> {
+    stat(id)?.get(1)?.parse().ok()
 }
 
-impl Stat {
-    fn read(id: u32) -> Option<Self> {
-        let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name comes second, in parentheses, and may hold anything.
-        let fields: Vec<&str> = line.rsplit_once(") ")?.1.split(' ').collect();
-        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        Some(Self { parent: number(1)? as u32, ticks: number(11)? + number(12)? })
-    }
+/// The fields of `/proc/PID/stat` that follow the name, which stands in parentheses and may
+/// hold anything.
+pub(crate) fn stat(id: u32) -> Option<Vec<String>> {
+    let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    Some(line.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
 }
 
 /// Writes a file of a server's folder and returns its path.

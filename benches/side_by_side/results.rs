@@ -54,6 +54,16 @@ impl Measured {
         over(&self.costs, figure, &other.costs, unit)
     }
 
+    /// The same in each run.
+    pub(crate) fn ratios(
+        &self,
+        figure: impl Fn(&Cost) -> Option<f64>,
+        other: &Self,
+        unit: impl Fn(&Cost) -> Option<f64>,
+    ) -> Vec<f64> {
+        ratios(&self.costs, figure, &other.costs, unit)
+    }
+
     /// How far runs were apart: the widest from the median, as a part of it.
     pub(crate) fn spread(&self) -> Option<f64> {
         let middle = self.cpu()?;
@@ -113,6 +123,8 @@ pub(crate) struct Results {
     pub(crate) left_out: Vec<String>,
     /// What is not there that would make one of the others faster.
     pub(crate) slower: Option<String>,
+    /// What is beneath the embedded store.
+    pub(crate) disk: Option<String>,
     /// Who has built what is compared.
     pub(crate) builds: Vec<String>,
     /// What else went on.
@@ -164,8 +176,18 @@ pub(crate) fn over<T>(
     others: &[T],
     unit: impl Fn(&T) -> Option<f64>,
 ) -> Option<f64> {
+    median(ratios(ones, figure, others, unit).into_iter())
+}
+
+/// One figure in units of another, run by run.
+fn ratios<T>(
+    ones: &[T],
+    figure: impl Fn(&T) -> Option<f64>,
+    others: &[T],
+    unit: impl Fn(&T) -> Option<f64>,
+) -> Vec<f64> {
     let runs = ones.iter().zip(others);
-    median(runs.filter_map(|(one, other)| Some(figure(one)? / unit(other)?)))
+    runs.filter_map(|(one, other)| Some(figure(one)? / unit(other)?)).collect()
 }
 
 /// The middle one; noise of a shared machine reaches single runs.

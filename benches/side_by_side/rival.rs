@@ -1,6 +1,6 @@
 //! What a reader should know beside the goals that compare requests/s with those of
-//! idempotent-proxy: how the two compare by processor time, and what the goal for first
-//! requests means in processor time.
+//! idempotent-proxy, both on Redis: how the two compare by processor time, what the goal for
+//! first requests means in processor time, and how they compare where both are in memory.
 
 use crate::{
     balance::allowed,
@@ -12,7 +12,8 @@ use crate::{
 
 /// A line for each that there are figures for.
 pub(crate) fn remarks(results: &Results) -> Vec<String> {
-    [costs_beside_rival(results), share_of_machine(results)].into_iter().flatten().collect()
+    let remarks = [costs_beside_rival(results), share_of_machine(results), in_memory(results)];
+    remarks.into_iter().flatten().collect()
 }
 
 /// The ratios of processor time, which hardly depend on how many connections there are.
@@ -54,4 +55,32 @@ fn share_of_machine(results: &Results) -> Option<String> {
          backend; they take {own:.1}, and the goals of {FIRST} x and {FIRST_IN_REDIS} x allow \
          {goals:.1}."
     ))
+}
+
+/// The same two in memory. A replay is one from the gate's cache, on one thread: what lies
+/// behind the cache is not asked.
+fn in_memory(results: &Results) -> Option<String> {
+    let pairs = [
+        ("replays", rows::CACHED, rows::RIVAL_REPLAY_MEMORY),
+        ("first requests", rows::FIRST_MEMORY, rows::RIVAL_FIRST_MEMORY),
+    ];
+    let parts = pairs.map(|(what, gate, rival)| {
+        let (gate, rival) = (sound(results, gate).ok()?, sound(results, rival).ok()?);
+        let rates = gate.over(|cost| Some(cost.rate), rival, |cost| Some(cost.rate))?;
+        let cpu = rival.over(|cost| Some(cost.cpu), gate, |cost| Some(cost.cpu))?;
+        let bound = if gate.is_bound_by_load() || rival.is_bound_by_load() {
+            ", where the load was the limit"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{rates:.2} x as many {what} a second{bound}, for which idempotent-proxy takes {cpu:.2} \
+             x the processor time ({:.1} us beside {:.1})",
+            rival.cpu()?,
+            gate.cpu()?
+        ))
+    });
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty())
+        .then(|| format!("In memory, oncegate / idempotent-proxy: {}.", parts.join("; ")))
 }

@@ -55,6 +55,7 @@ pub(crate) const UNKEYED: &str = "gate-unkeyed";
 pub(crate) const UNKEYED_THREADS: &str = "gate-unkeyed-threads";
 pub(crate) const CACHED: &str = "gate-cached";
 pub(crate) const REPLAY_REDIS: &str = "gate-replay-redis";
+pub(crate) const FIRST_MEMORY: &str = "gate-first-memory";
 pub(crate) const FIRST_REDIS: &str = "gate-first-redis";
 pub(crate) const FIRST_EMBEDDED_64: &str = "gate-first-embedded-64";
 pub(crate) const PLAIN_UNKEYED: &str = "plain-unkeyed";
@@ -62,6 +63,8 @@ pub(crate) const PLAIN_CACHED: &str = "plain-cached";
 pub(crate) const PLAIN_FIRST_REDIS: &str = "plain-first-redis";
 pub(crate) const RIVAL_FIRST: &str = "idempotent-proxy-first-redis";
 pub(crate) const RIVAL_REPLAY: &str = "idempotent-proxy-replay-redis";
+pub(crate) const RIVAL_FIRST_MEMORY: &str = "idempotent-proxy-first-memory";
+pub(crate) const RIVAL_REPLAY_MEMORY: &str = "idempotent-proxy-replay-memory";
 
 /// The same work as a row's, done by the gate as cargo builds it.
 pub(crate) fn plain(id: &str) -> Option<&'static str> {
@@ -73,7 +76,9 @@ pub(crate) fn plain(id: &str) -> Option<&'static str> {
 /// What is measured first in a run, in this order: rows that are compared with each other
 /// are neighbours, or three apart where one is compared with several. The others follow as
 /// they stand in the table.
-pub(crate) const TURNS: [&str; 14] = [
+pub(crate) const TURNS: [&str; 17] = [
+    FIRST_MEMORY,
+    RIVAL_FIRST_MEMORY,
     RIVAL_FIRST,
     PLAIN_FIRST_REDIS,
     FIRST_REDIS,
@@ -87,6 +92,7 @@ pub(crate) const TURNS: [&str; 14] = [
     PLAIN_CACHED,
     CACHE_OPEN,
     RIVAL_REPLAY,
+    RIVAL_REPLAY_MEMORY,
     REPLAY_REDIS,
 ];
 
@@ -124,7 +130,7 @@ pub(crate) fn all(cores: usize, builds: Builds) -> Vec<Row> {
         row(UNKEYED, "oncegate, no key, 1 thread", single(Store::Memory), Unkeyed),
         row(CACHED, "oncegate, replay from its cache, 1 thread", single(Store::Redis), Replay),
         row(REPLAY_REDIS, "oncegate, replay from Redis", gate(Store::Redis, false), Replay),
-        row("gate-first-memory", "oncegate, first, memory", gate(Store::Memory, true), First),
+        row(FIRST_MEMORY, "oncegate, first, memory", gate(Store::Memory, true), First),
         row(FIRST_REDIS, "oncegate, first, Redis", gate(Store::Redis, true), First),
         row("gate-first-embedded", "oncegate, first, embedded", gate(Store::Embedded, true), First),
         Row {
@@ -141,18 +147,8 @@ pub(crate) fn all(cores: usize, builds: Builds) -> Vec<Row> {
         row("varnish-cache", "Varnish, answer from its cache", Subject::VarnishCache, Replay),
         few(row(RIVAL_REPLAY, "idempotent-proxy, replay, Redis", rival(true), Replay)),
         few(row(RIVAL_FIRST, "idempotent-proxy, first, Redis", rival(true), First)),
-        few(row(
-            "idempotent-proxy-replay-memory",
-            "idempotent-proxy, replay, memory",
-            rival(false),
-            Replay,
-        )),
-        few(row(
-            "idempotent-proxy-first-memory",
-            "idempotent-proxy, first, memory",
-            rival(false),
-            First,
-        )),
+        few(row(RIVAL_REPLAY_MEMORY, "idempotent-proxy, replay, memory", rival(false), Replay)),
+        few(row(RIVAL_FIRST_MEMORY, "idempotent-proxy, first, memory", rival(false), First)),
         row("asgi-replay", "asgi-idempotency-header, replay, Redis", Subject::Asgi, Replay),
         row("asgi-first", "asgi-idempotency-header, first, Redis", Subject::Asgi, First),
     ];

@@ -65,6 +65,7 @@ fn remarks(results: &Results) -> Vec<String> {
     if let Some(memory) = &results.memory {
         remarks.extend(crate::memory::shortfall(memory));
     }
+    remarks.extend(results.disk.iter().cloned());
     remarks.extend(results.slower.iter().cloned());
     remarks.extend(results.left_out.iter().map(|what| format!("left out: {what}")));
     remarks
@@ -119,12 +120,14 @@ fn costs(preset: TableStyle, results: &Results) -> Table {
 fn goals(preset: TableStyle, goals: &[Goal]) -> Table {
     let two_builds = goals.iter().any(|goal| goal.plain.is_some());
     let rows = goals.iter().map(|goal| {
-        let mut cells = vec![goal.what.to_owned(), goal.limit.clone(), goal.seen.clone()];
+        let seen = [&goal.limit, &goal.seen, &goal.runs].map(String::clone);
+        let mut cells = vec![goal.what.to_owned()];
+        cells.extend(seen);
         cells.extend(two_builds.then(|| goal.plain.clone().unwrap_or_default()));
         cells.push(goal.verdict.to_string());
         cells
     });
-    let mut header = vec!["goal", "limit", "seen"];
+    let mut header = vec!["goal", "limit", "seen", "runs"];
     header.extend(two_builds.then_some("as cargo builds it"));
     header.push("");
     table(preset, &header, rows.collect())

@@ -8,11 +8,16 @@
 //!    the goal leaves for the difference between two rows; both were measured on it, and it
 //!    may have been late in either. It is asked at the quantile of the latency: a machine
 //!    that stands still for one request in fifty says nothing about the median.
+//! 5. However late the machine was, a latency is missed that is further above its limit than
+//!    [`BEYOND`] times that: the machine cannot have been the reason.
 
 use std::fmt;
 
 /// How much of what a goal leaves the machine may take for itself.
 const SHARE: f64 = 0.5;
+/// How many times the machine's lateness is more than it can explain: it may have been late
+/// when a request came and again when it was answered.
+const BEYOND: f64 = 2.0;
 
 /// Which of the latencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +62,14 @@ impl Verdict {
     }
 
     /// For latencies of two rows, of which a goal allows one to be `room` milliseconds longer.
-    pub(crate) fn of_latency(reached: bool, room: f64, late: Late) -> Self {
-        if late.ms > SHARE * room {
+    /// It is longer by `excess` more than that, or by less where this is negative.
+    pub(crate) fn of_latency(excess: f64, room: f64, late: Late) -> Self {
+        if excess > BEYOND * late.ms {
+            Self::Missed(Some(late))
+        } else if late.ms > SHARE * room {
             Self::Disturbed(late)
         } else {
-            Self::judge(reached, Some(late))
+            Self::judge(excess <= 0.0, Some(late))
         }
     }
 

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::{
     Result,
     load::{Keys, Load, Request},
-    measure::{Cost, Subject, Wait},
+    measure::{Cost, Ledger, Subject, Wait},
     process::{Process, folder},
     rows::Work,
     servers::{
@@ -30,6 +30,7 @@ use crate::{
 
 mod fill;
 pub(crate) mod report;
+mod settle;
 
 /// Fewer records than this are filled in again for each run, since the run itself adds as
 /// many.
@@ -92,7 +93,8 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
             }
             for line in &mut lines[2 * index..2 * index + 2] {
                 let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
-                let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let ledger = Ledger::Backend(backend);
+                let subject = Subject { server: &server, work: line.work, ledger };
                 let cost = subject.cost(&mut load, duration)?;
                 eprintln!(
                     "{run}/{runs} {:?}, {} records, {:?}: {:.1} us/request, {:.0}/s",
@@ -113,7 +115,8 @@ pub(crate) fn measure(plan: &Plan<'_>, backend: &Server) -> Result<Vec<Line>> {
                 let rate = given.unwrap_or(slowest / 2.0);
                 let line = &mut lines[at];
                 let (server, mut load) = filled.warmed(plan, backend.address, line.work)?;
-                let subject = Subject { server: &server, work: line.work, backend: Some(backend) };
+                let ledger = Ledger::Backend(backend);
+                let subject = Subject { server: &server, work: line.work, ledger };
                 let duration = match line.work {
                     Work::First => duration.max(line.store.patience()),
                     Work::Replay | Work::Unkeyed => duration,
@@ -170,7 +173,7 @@ impl Filled {
     /// in memory.
     fn settle(&self) -> Result<()> {
         if let Some(process) = &self.redis {
-            return redis::settle(process, &self.url);
+            return settle::settle(process, &self.url);
         }
         for file in fs::read_dir(self.folder.path().join(gate::RECORDS))? {
             io::copy(&mut File::open(file?.path())?, &mut io::sink())?;

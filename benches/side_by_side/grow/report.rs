@@ -13,6 +13,7 @@ use crate::{
     servers::Store,
     table::table,
     verdict::{Late, Quantile, Verdict},
+    versions,
 };
 
 /// How much more a request may cost with the most records than with the fewest.
@@ -76,7 +77,7 @@ impl Line {
         match (self.p99_over(fewest), fewest.p99(), late) {
             (Some(ratio), Some(p99), Some(ms)) => self.unsound(fewest).unwrap_or_else(|| {
                 let late = Late { at: Quantile::P99, ms };
-                Verdict::of_latency(ratio <= GOAL, (GOAL - 1.0) * p99, late)
+                Verdict::of_latency((ratio - GOAL) * p99, (GOAL - 1.0) * p99, late)
             }),
             _ => Verdict::Unmeasured("latencies".to_owned()),
         }
@@ -95,16 +96,16 @@ impl Line {
 }
 
 /// The table and the verdicts, for a terminal.
-pub(crate) fn terminal(lines: &[Line], busy: Option<&str>) -> String {
-    let remarks = remarks(lines, busy).join("\n");
+pub(crate) fn terminal(lines: &[Line], notes: &[String]) -> String {
+    let remarks = remarks(lines, notes).join("\n");
     format!("{}\n{remarks}", draw(presets::UTF8_FULL_CONDENSED, lines))
 }
 
 /// Writes `docs/cost-as-keys-grow.md`.
-pub(crate) fn publish(lines: &[Line], busy: Option<&str>, how: &str) -> Result<()> {
+pub(crate) fn publish(lines: &[Line], notes: &[String], how: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost-as-keys-grow.md");
-    let remarks: String = remarks(lines, busy).iter().map(|line| format!("- {line}\n")).collect();
-    let commit = machine::commit().unwrap_or_else(|| "unknown".to_owned());
+    let remarks: String = remarks(lines, notes).iter().map(|line| format!("- {line}\n")).collect();
+    let commit = versions::commit().unwrap_or_else(|| "unknown".to_owned());
     let page = format!(
         "# What a request costs as keys grow\n\n\
          Written by {how}, on {}. The commit of the benchmark: {commit}.\n\
@@ -146,8 +147,8 @@ fn draw(style: TableStyle, lines: &[Line]) -> Table {
 }
 
 /// What a reader of the table should know, the verdicts among it.
-fn remarks(lines: &[Line], busy: Option<&str>) -> Vec<String> {
-    let mut remarks: Vec<String> = busy.map(str::to_owned).into_iter().collect();
+fn remarks(lines: &[Line], notes: &[String]) -> Vec<String> {
+    let mut remarks = notes.to_vec();
     remarks.extend(verdicts(lines));
     remarks
 }

@@ -1,46 +1,32 @@
 //! snok/asgi-idempotency-header: middleware of a Python service, so there is no proxy and
-//! no backend; the service answers by itself.
+//! no backend; the service answers by itself. What it has executed it counts itself, and says
+//! so beside the middleware, so that one that does nothing would be seen.
 //!
 //! The manual of uvicorn recommends `uvicorn[standard]`: with uvloop and httptools there, it
 //! uses them by itself. So does the client of Redis with hiredis.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::net::SocketAddr;
 
-use super::{Server, redis};
+use super::{
+    Server,
+    python::{self, VARIABLE},
+};
 use crate::{
     Result,
-    load::ANSWER,
-    process::{self, Process, find, free_address},
+    load::{ANSWER, exchange},
 };
 
-/// The interpreter; one with the packages can be named.
-pub(crate) const VARIABLE: &str = "SIDE_BY_SIDE_PYTHON";
-
-fn python() -> Option<PathBuf> {
-    std::env::var_os(VARIABLE).map(named).or_else(|| find("python3"))
-}
-
-/// A server starts in a folder of its own, so that a path has to say where it begins. Links
-/// are left as they are: the interpreter of an environment is one, and finds its packages by
-/// where the link is.
-fn named(python: OsString) -> PathBuf {
-    let python = PathBuf::from(python);
-    if python.components().count() == 1 {
-        // The name of a program on the path.
-        return python;
-    }
-    // It fails for an empty path, which has no component.
-    std::path::absolute(&python).unwrap_or(python)
-}
+/// What the service is made of.
+pub(crate) const PACKAGES: [&str; 6] =
+    ["asgi-idempotency-header", "uvicorn", "uvloop", "httptools", "redis", "hiredis"];
 
 /// What is not there of what makes the service faster.
 pub(crate) fn slower() -> Option<String> {
     let list = "import importlib.util as util\n\
                 parts = ['uvloop', 'httptools', 'hiredis']\n\
                 print(', '.join(part for part in parts if util.find_spec(part) is None), end='')";
-    let output = Command::new(python()?).args(["-c", list]).output().ok()?;
-    let parts = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.success() && !parts.is_empty()).then(|| {
+    let parts = python::run(python::interpreter()?, list)?;
+    (!parts.is_empty()).then(|| {
         format!(
             "asgi-idempotency-header ran without {parts}: pip install 'uvicorn[standard]' \
              'redis[hiredis]'"
@@ -49,11 +35,7 @@ pub(crate) fn slower() -> Option<String> {
 }
 
 pub(super) fn missing() -> Option<String> {
-    let found = python().and_then(|python| {
-        let import = "import idempotency_header_middleware, uvicorn, redis";
-        Command::new(python).args(["-c", import]).output().ok()
-    });
-    found.is_none_or(|output| !output.status.success()).then(|| {
+    (!python::has("idempotency_header_middleware, uvicorn, redis")).then(|| {
         format!(
             "asgi-idempotency-header: python3 -m venv ENV && ENV/bin/pip install \
              asgi-idempotency-header fastapi 'uvicorn[standard]' 'redis[hiredis]', then set {VARIABLE}=ENV/bin/python"
@@ -61,38 +43,46 @@ pub(super) fn missing() -> Option<String> {
     })
 }
 
-pub(super) fn start() -> Result<Server> {
-    let python = python().ok_or("python3 is missing; try: apt-get install python3-venv")?;
-    let (address, folder) = (free_address()?, process::folder()?);
-    let (redis, at) = redis::start()?;
-    let service = format!(
-        r#"
+const SERVICE: &str = r#"
+import os
 import redis.asyncio
 from idempotency_header_middleware import IdempotencyHeaderMiddleware
 from idempotency_header_middleware.backends import RedisBackend
 
-ANSWER = b'{ANSWER}'
+ANSWER = os.environ["ANSWER"].encode()
+executed = 0
+
+async def answer(send, body):
+    await send({"type": "http.response.start", "status": 200, "headers": [
+        (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 async def pay(scope, receive, send):
-    if scope["type"] != "http":
-        return
+    global executed
     while (await receive()).get("more_body"):
         pass
-    await send({{"type": "http.response.start", "status": 200, "headers": [
-        (b"content-type", b"application/json"), (b"content-length", b"48")]}})
-    await send({{"type": "http.response.body", "body": ANSWER}})
+    executed += 1
+    await answer(send, ANSWER)
 
-connection = redis.asyncio.Redis(host="{host}", port={port}, decode_responses=True)
-app = IdempotencyHeaderMiddleware(pay, backend=RedisBackend(connection))
-"#,
-        host = at.ip(),
-        port = at.port(),
-    );
-    process::write(&folder, "service.py", &service)?;
-    let mut command = Command::new(python);
-    command.args(["-m", "uvicorn", "service:app", "--no-access-log", "--log-level", "warning"]);
-    command.args(["--lifespan", "off", "--timeout-keep-alive", "3600", "--host", "127.0.0.1"]);
-    command.args(["--port", &address.port().to_string()]);
-    let process = Process::start("uvicorn", &mut command, folder, address)?;
-    Ok(Server { address, path: "/payments", process, redis: Some(redis) })
+connection = redis.asyncio.Redis(port=int(os.environ["REDIS_PORT"]), decode_responses=True)
+payments = IdempotencyHeaderMiddleware(pay, backend=RedisBackend(connection))
+
+# The ledger stands beside the middleware.
+async def app(scope, receive, send):
+    if scope["path"] == "/executed":
+        await answer(send, b"%d" % executed)
+    else:
+        await payments(scope, receive, send)
+"#;
+
+pub(super) fn start() -> Result<Server> {
+    python::serve(SERVICE, true, &[("ANSWER", ANSWER)])
+}
+
+/// How many requests the service has executed.
+pub(crate) fn executed(service: SocketAddr) -> Result<u64> {
+    let ask = "GET /executed HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n";
+    let answer = exchange(service, ask)?;
+    let (_, number) = answer.rsplit_once("\r\n\r\n").ok_or("no body in /executed")?;
+    Ok(number.parse()?)
 }

@@ -2,37 +2,25 @@
 //! recommends for speed: keep-alive to the backend, no access log. nginx's cache is there
 //! twice, as it comes and with its files kept open.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::net::SocketAddr;
 
-use crate::{
-    Result,
-    process::{Process, find},
-};
+use crate::{Result, measure::Ledger, process::find};
 
 pub(crate) mod asgi;
 pub(crate) mod gate;
 mod haproxy;
-mod idempotent_proxy;
+pub(crate) mod idempotent_proxy;
 pub(crate) mod nginx;
+pub(crate) mod python;
 pub(crate) mod redis;
+mod server;
 mod varnish;
 
 pub(crate) use self::{
-    asgi::VARIABLE as PYTHON,
     gate::{Build, Store, Threads},
     nginx::OpenFiles,
+    server::Server,
 };
-
-/// A server that runs before the backend.
-pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
-    /// Where requests go.
-    pub(crate) path: &'static str,
-    // Stopped before the Redis that it uses: fields are dropped in order.
-    pub(crate) process: Process,
-    /// Outlives the server where its records are to.
-    pub(crate) redis: Option<Rc<Process>>,
-}
 
 /// What a row measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +59,29 @@ impl Subject {
             Self::Gate { store, cache, threads, build } => {
                 gate::start(backend, store, cache, threads, build)
             }
-            Self::IdempotentProxy { redis } => idempotent_proxy::start(backend, redis),
+            Self::IdempotentProxy { redis } => idempotent_proxy::start(backend, redis, None),
             Self::Asgi => asgi::start(),
         }
     }
 
-    /// Whether requests reach the backend at all.
-    pub(crate) fn forwards(self) -> bool {
-        !matches!(self, Self::Backend | Self::Asgi)
+    /// Who counts how many of its requests are executed.
+    pub(crate) fn ledger<'a>(self, server: &Server, backend: &'a Server) -> Ledger<'a> {
+        match self {
+            Self::Backend => Ledger::Nobody,
+            Self::Asgi => Ledger::Service(server.address),
+            Self::Nginx { .. }
+            | Self::NginxCache(_)
+            | Self::Haproxy
+            | Self::Varnish
+            | Self::VarnishCache
+            | Self::Gate { .. }
+            | Self::IdempotentProxy { .. } => Ledger::Backend(backend),
+        }
+    }
+
+    /// Whether the disk beneath it is part of what it costs.
+    pub(crate) fn forces_writes(self) -> bool {
+        matches!(self, Self::Gate { store: Store::Embedded, .. })
     }
 
     /// What is missing on this machine, with the command that installs it.
@@ -88,9 +91,7 @@ impl Subject {
             Self::Haproxy => program("haproxy", "haproxy"),
             Self::Varnish | Self::VarnishCache => program("varnishd", "varnish"),
             Self::Gate { .. } => None,
-            Self::IdempotentProxy { .. } => find(idempotent_proxy::PROGRAM).is_none().then(|| {
-                "idempotent-proxy: cargo install idempotent-proxy-server --locked".to_owned()
-            }),
+            Self::IdempotentProxy { .. } => idempotent_proxy::missing(),
             Self::Asgi => asgi::missing(),
         };
         let redis = match self {
