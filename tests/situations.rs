@@ -182,7 +182,7 @@ async fn keys_come_from_where_the_policy_says() {
 #[tokio::test]
 async fn content_is_a_key_for_clients_that_send_none() {
     let (backend, gate) = both(
-        "[idempotency]\nkeys = [\"content\"]\nretention = \"300ms\"\non_late_retry = \"execute\"",
+        "[idempotency]\nkeys = [\"content\"]\nretention = \"2s\"\non_late_retry = \"execute\"",
     )
     .await;
     assert_eq!(send(gate.address, &post_with("/pay", &[], "1")).await.status, 201);
@@ -442,7 +442,7 @@ async fn a_half_sent_request_claims_nothing() {
 
 #[tokio::test]
 async fn late_retries_are_refused_until_the_tombstone_is_gone() {
-    let (backend, gate) = both("[idempotency]\nretention = \"200ms\"\ntombstone = \"400ms\"").await;
+    let (backend, gate) = both("[idempotency]\nretention = \"200ms\"\ntombstone = \"3s\"").await;
     assert_eq!(send(gate.address, &post("/pay", "k", "")).await.status, 201);
     eventually("the response expires", async || {
         let answer = send(gate.address, &post("/pay", "k", "")).await;

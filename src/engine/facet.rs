@@ -84,15 +84,19 @@ impl Facet {
     /// for, or that cannot be read, count as they are: two strangers are not one caller. In a
     /// scope they must not, since a token that is renewed would make a retry another key.
     pub(crate) fn digest_principal(&self, head: &Parts, digest: &mut Digest) {
-        self.digest(head, digest);
-        let is_unread = match self {
-            Self::BasicUser => basic_user(head).is_none(),
-            Self::JwtClaim(claim) => jwt_claim(head, claim).is_none(),
-            Self::Host | Self::Header(_) | Self::Query(_) => false,
+        let user = |user: Option<&[u8]>, digest: &mut Digest| {
+            digest.optional(user);
+            let has_any = head.headers.contains_key(AUTHORIZATION);
+            if user.is_none() && has_any && !is_active(Mutant::StrangersAreAlike) {
+                Self::Header(AUTHORIZATION).digest(head, digest);
+            }
         };
-        let has_any = head.headers.contains_key(AUTHORIZATION);
-        if is_unread && has_any && !is_active(Mutant::StrangersAreAlike) {
-            Self::Header(AUTHORIZATION).digest(head, digest);
+        match self {
+            Self::Host | Self::Header(_) | Self::Query(_) => self.digest(head, digest),
+            Self::BasicUser => user(basic_user(head).as_deref(), digest),
+            Self::JwtClaim(claim) => {
+                user(jwt_claim(head, claim).as_deref().map(str::as_bytes), digest);
+            }
         }
     }
 
