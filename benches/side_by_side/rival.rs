@@ -81,6 +81,10 @@ fn in_memory(results: &Results) -> Option<String> {
         ))
     });
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty())
-        .then(|| format!("In memory, oncegate / idempotent-proxy: {}.", parts.join("; ")))
+    (!parts.is_empty()).then(|| {
+        format!(
+            "In memory, oncegate (its replays on one thread) / idempotent-proxy: {}.",
+            parts.join("; ")
+        )
+    })
 }
