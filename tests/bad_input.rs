@@ -408,7 +408,7 @@ async fn heads_and_bodies_that_take_too_long() {
 /// A body that is read whole takes room, and must do more than move.
 #[tokio::test]
 async fn bodies_that_trickle() {
-    let (backend, gate) = both("[server]\nbody_timeout = \"300ms\"").await;
+    let (backend, gate) = both("[server]\nbody_timeout = \"2s\"").await;
     let stream = TcpStream::connect(gate.address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     writing

@@ -271,7 +271,7 @@ fn check_prints_what_is_in_force_or_where_it_is_wrong() {
 #[test]
 fn the_demo_wants_enough_payments_to_tell_something() {
     let output = oncegate(&["demo", "--payments", "58"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("--payments must be 59 or more"), "{}", said(&output));
 }
 

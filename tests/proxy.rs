@@ -308,18 +308,19 @@ async fn time_passes_while_an_upstream_is_silent() {
     let backend = Backend::start().await;
     let settings = format!(
         "[server]\nthreads = 1\n[[route]]\nupstream.urls = [\"{}\", \"http://{silent}\"]\n\
-         upstream.connect_timeout = \"1s\"\nupstream.response_timeout = \"2500ms\"",
+         upstream.connect_timeout = \"3s\"\nupstream.response_timeout = \"8s\"\n\
+         upstream.pool_idle = \"1m\"",
         backend.url()
     );
     let gate = Gate::start(&backend.url(), &settings).await;
     let mut client = Connection::open(gate.address).await;
     for (number, request, connections) in [
         (1, post("/pay", "a", ""), 1),
-        // Asks the silent one first: for a key, what has idled for a second is not fresh.
+        // Asks the silent one first: for a key, what has idled for seconds is not fresh.
         (2, post("/pay", "b", ""), 2),
-        (3, post("/pay", "c", ""), 2),
+        (3, post_with("/pay", &[], ""), 2),
         // Without a key it is used, and the response has all of its time.
-        (4, post_with("/slow/2000", &[], ""), 2),
+        (4, post_with("/slow/6000", &[], ""), 2),
     ] {
         assert_eq!(client.ask(&request).await.status, 201, "{number}");
         assert_eq!(backend.connections(), connections, "{number}");

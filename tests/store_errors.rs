@@ -20,13 +20,14 @@ use clock::Virtual;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use oncegate::{
-    Gate, IdempotencyLayer, Key, OnUnknown, Outcome, Policy, RequestBody, ResponseBody,
-    UpstreamError,
+    Gate, IdempotencyLayer, Key, OnUnknown, Outcome, Policy, RequestBody, Resolution, Resolved,
+    ResponseBody, UpstreamError,
     engine::{
+        fingerprint::Hasher,
         policy::{Keep, OnStoreDown},
         problem::Fault,
         reconcile::{Matcher, Reconcile},
-        record::{Fence, Record, StoreKey},
+        record::{Fence, Record, StoreKey, StoredResponse},
     },
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, StoreErrorKind, Write},
 };
@@ -113,6 +114,10 @@ impl Store for Failing {
 
     async fn get(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
         self.store.get(key).await
+    }
+
+    async fn age(&self, key: &StoreKey) -> Result<Option<(Fence, Duration)>, StoreError> {
+        self.store.age(key).await
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
@@ -264,6 +269,29 @@ async fn what_has_passed_is_unknown_where_its_claim_was_made() {
     assert_eq!((payments.load(SeqCst), store.removals.load(SeqCst)), (1, 0));
 }
 
+/// The same, and the service takes its time: until it has answered nobody knows.
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_renewed_where_its_claim_was_made() {
+    let (store, gate) = Failing::new(None);
+    let policy = Policy { on_store_down: OnStoreDown::Pass, ..Policy::default() };
+    let lease = policy.lease;
+    let service = IdempotencyLayer::new(gate.clone(), policy.clone()).layer(service_fn(
+        move |_: Inbound| async move {
+            sleep(lease * 3 / 2).await;
+            Ok::<_, UpstreamError>(Response::new(Full::<Bytes>::default()))
+        },
+    ));
+    store.loses_replies.store(true, SeqCst);
+    let passing = tokio::spawn(service.oneshot(payment()));
+    sleep(lease * 5 / 4).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let shown = store.get(&key).await.unwrap().unwrap().fence();
+    let resolved = gate.resolve(&key, shown, Resolution::NotExecuted, &policy).await.unwrap();
+    assert_eq!(resolved, Resolved::StillPending);
+    assert_eq!(outcome(passing.await.unwrap()), Outcome::Bypassed);
+}
+
 /// The store is gone while the service is waited for.
 #[tokio::test(start_paused = true)]
 async fn what_this_gate_still_waits_for_does_not_pass() {
@@ -275,21 +303,28 @@ async fn what_this_gate_still_waits_for_does_not_pass() {
     };
     let payments = Arc::new(AtomicUsize::new(0));
     let paid = Arc::clone(&payments);
-    let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |_: Inbound| {
-        paid.fetch_add(1, SeqCst);
-        std::future::pending::<Result<Response<Full<Bytes>>, UpstreamError>>()
-    }));
+    let service =
+        IdempotencyLayer::new(gate.clone(), policy.clone()).layer(service_fn(move |_: Inbound| {
+            paid.fetch_add(1, SeqCst);
+            std::future::pending::<Result<Response<Full<Bytes>>, UpstreamError>>()
+        }));
     let first = tokio::spawn(service.clone().oneshot(payment()));
     sleep(SECOND * 5).await;
     store.fails_to_swap.store(true, SeqCst);
     store.fails_to_claim.store(true, SeqCst);
     assert_eq!(outcome(first.await.unwrap()), Outcome::Unknown);
     assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
-    // When nobody waits any more, the store has the last word.
+    // When the store has heard of it, others see for themselves, and an operator is heard.
     store.fails_to_swap.store(false, SeqCst);
-    sleep(SECOND * 50).await;
     store.fails_to_claim.store(false, SeqCst);
-    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::Unknown);
+    sleep(policy.lease).await;
+    let (head, ()) = Request::new(()).into_parts();
+    let key = Hasher::new(b"").store_key(&[], &head, "k");
+    let shown = store.get(&key).await.unwrap().unwrap().fence();
+    let (found, ()) = Response::new(()).into_parts();
+    let found = Resolution::Executed(StoredResponse::new(found, Bytes::new(), None));
+    assert_eq!(gate.resolve(&key, shown, found, &policy).await.unwrap(), Resolved::Applied);
+    assert_eq!(outcome(service.oneshot(payment()).await), Outcome::Replayed);
     assert_eq!(payments.load(SeqCst), 1);
 }
 

@@ -1,9 +1,8 @@
 //! Serving operators: few connections, none of which keeps the others out.
 //!
 //! 1. The next head must have come, and an answer must be taken, within [`LIMIT`].
-//! 2. There are [`PLACES`] places. When all are taken, the oldest connection that has no
-//!    request under way makes room for the next.
-//! 3. Whoever comes when all are busy is sent away.
+//! 2. There are [`PLACES`] places. When all are taken, the oldest connection makes room for the
+//!    next, one that has no request under way if there is one.
 
 use std::{
     convert::Infallible,
@@ -15,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request};
+use axum::{Router, extract::Request, response::Response};
+use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -31,8 +31,9 @@ use crate::{
     proxy::{Sending, rest_after},
 };
 
-/// How long a connection may be silent between two requests, within a head, or in taking an answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent between two requests, within a head, or in taking an
+/// answer: longer than probes and collectors wait between two questions.
+const LIMIT: Duration = Duration::from_secs(75);
 
 /// How many connections there may be.
 const PLACES: usize = 64;
@@ -49,25 +50,22 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) if has_room(&mut guests) => {
+            Ok((stream, _)) => {
+                make_room(&mut guests);
                 guests.push(Guest::new(stream, router.clone(), stop.clone()));
             }
-            Ok(_) => tracing::warn!("every connection to the admin listener is busy"),
             Err(error) => rest_after(&error).await,
         }
     }
 }
 
-/// Whether there is a place, be it one that somebody idle has to give up. The oldest is first.
-fn has_room(guests: &mut Vec<Guest>) -> bool {
+/// Sees to it that there is a place. The oldest is first.
+fn make_room(guests: &mut Vec<Guest>) {
     guests.retain(|guest| !guest.task.is_finished());
-    if guests.len() < PLACES {
-        return true;
+    if guests.len() >= PLACES && !is_active(Mutant::KeepIdleOperators) {
+        let idle = guests.iter().position(|guest| guest.busy.load(Ordering::Relaxed) == 0);
+        guests.remove(idle.unwrap_or(0)).task.abort();
     }
-    let idle = guests.iter().position(|guest| guest.busy.load(Ordering::Relaxed) == 0);
-    let Some(idle) = idle.filter(|_| !is_active(Mutant::KeepIdleOperators)) else { return false };
-    guests.remove(idle).task.abort();
-    true
 }
 
 /// A connection.
@@ -97,9 +95,16 @@ where
         let busy = Busy::begin(&busy);
         let answer = router.clone().oneshot(request);
         async move {
-            let answer = answer.await;
-            drop(busy);
-            answer as Result<_, Infallible>
+            let answer: Result<Response, Infallible> = answer.await;
+            // Until the last byte of it was taken from here.
+            answer.map(|answer| {
+                answer.map(|body| {
+                    body.map_frame(move |frame| {
+                        let _busy = &busy;
+                        frame
+                    })
+                })
+            })
         }
     });
     let connection = Builder::new()

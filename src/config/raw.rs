@@ -254,8 +254,11 @@ impl RawFingerprint {
 }
 
 impl RawReconcile {
+    /// Another question is about another service, and how long that may take is its own.
     fn over(self, base: &Self) -> Self {
-        layered!(self, base; request, executed, not_executed, quiescence, timeout)
+        let quiescence = base.quiescence.filter(|_| self.request.is_none());
+        let base = Self { quiescence, ..base.clone() };
+        layered!(self, &base; request, executed, not_executed, quiescence, timeout)
     }
 }
 

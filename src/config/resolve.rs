@@ -43,7 +43,9 @@ impl Config {
             // What is said for all routes gives way where a response has less time.
             let connect_timeout = own.upstream.connect_timeout;
             let raw = RawUpstream { connect_timeout, ..own.upstream.over(&upstream) };
-            let says_how_to_ask = own.idempotency.reconcile.is_some();
+            // It may be switched off for all routes at once, in an emergency.
+            let is_off = own.idempotency.on_unknown.is_none() && idempotency.on_unknown.is_some();
+            let says_how_to_ask = own.idempotency.reconcile.is_some() && !is_off;
             let own = own.idempotency.over(&idempotency);
             let (upstream, policy) = way(&name, raw, upstream.connect_timeout, own)
                 // What is wrong for all routes is not the route's fault.

@@ -48,7 +48,8 @@ use error::DemoError;
 /// Runs the story, or one of its parts as a process of its own.
 ///
 /// The exit code is 0 when every promise was kept (or, for a part that serves,
-/// when it was told to stop) and 1 otherwise; what went wrong is on stderr.
+/// when it was told to stop), 2 for arguments that make no story, and 1 otherwise; what went
+/// wrong is on stderr.
 pub async fn run(args: DemoArgs) -> ExitCode {
     let result = match args.process {
         None => story::tell(args.story, gate::starter).await,
@@ -60,7 +61,10 @@ pub async fn run(args: DemoArgs) -> ExitCode {
         Ok(verdict) => verdict.into(),
         Err(error) => {
             console::complain(&error);
-            ExitCode::FAILURE
+            match error {
+                DemoError::TooFew(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

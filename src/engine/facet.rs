@@ -125,7 +125,9 @@ impl Facet {
 fn host(head: &Parts) -> Option<String> {
     let authority = head.uri.authority().map(|authority| authority.as_str());
     let header = || head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    authority.or_else(header).map(str::to_ascii_lowercase)
+    let host = authority.or_else(header)?;
+    // The dot at the end says that the name is whole.
+    Some(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
 /// The first value of a query parameter, percent-decoded.
@@ -182,7 +184,7 @@ mod tests {
         let absolute = http::Request::get("http://PAY.example/payments");
         assert_eq!(
             digest_of("host", absolute),
-            digest_of("host", get().header("host", "pay.EXAMPLE"))
+            digest_of("host", get().header("host", "pay.EXAMPLE."))
         );
     }
 

@@ -161,12 +161,12 @@ impl<S> Exchange<S> {
             let store = self.gate.store();
             let held = match store.claim(&self.key, &record, policy.keep_open()).await {
                 Ok(Claimed::Mine) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
                     return Some((self, claim, reply));
                 }
                 Ok(Claimed::Held(held)) => held,
                 Err(_) if is_active(Mutant::DispatchUnclaimed) => {
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
                     return Some((self, claim, reply));
                 }
                 Err(error) => {
@@ -244,7 +244,7 @@ impl<S> Exchange<S> {
             match store.swap(&self.key, expect, &record, policy.keep_open()).await {
                 Ok(Write::Applied) => {
                     tracing::info!(key = %self.key, ?because, "a key was taken over");
-                    let claim = Claim::new(&self.gate, policy, lead, pending, asked.at);
+                    let claim = Claim::new(&self.gate, policy, lead, pending, asked);
                     return Some((self, claim.instead_of(because), reply));
                 }
                 // Somebody was faster; what he wrote decides.

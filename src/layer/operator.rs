@@ -72,6 +72,7 @@ impl Gate {
         policy: &Policy,
     ) -> Result<Resolved, StoreError> {
         let now = self.now();
+        let denies = matches!(resolution, Resolution::NotExecuted);
         // Until when its owner may be at work, or may wait, by what the record says.
         let mut busy_until = None;
         let fingerprint = match self.store().get(key).await? {
@@ -80,7 +81,7 @@ impl Gate {
             Some(Record::Unknown(unknown))
                 if unknown.fence != shown && unknown.fence.admits(shown) =>
             {
-                if matches!(resolution, Resolution::NotExecuted) {
+                if denies {
                     return Ok(Resolved::StillPending);
                 }
                 shown = unknown.fence;
@@ -96,7 +97,7 @@ impl Gate {
                 pending.fingerprint
             }
             Some(Record::Unknown(unknown)) => {
-                if unknown.reason == Reason::Timeout {
+                if denies && matches!(unknown.reason, Reason::Timeout | Reason::StoreLost) {
                     busy_until = Some(unknown.since.after(policy.lease));
                 }
                 unknown.fingerprint
@@ -104,7 +105,7 @@ impl Gate {
         };
         // Whoever is at work, or waits for a late response, says so within a lease. The store's own
         // clock tells how long ago that was; this gate's may be another one than the owner's.
-        if let (Resolution::NotExecuted, Some(until)) = (&resolution, busy_until)
+        if let Some(until) = busy_until
             && !is_active(Mutant::BelieveOperatorAtOnce)
         {
             let is_busy = match self.store().age(key).await? {

@@ -129,13 +129,14 @@ impl<S, B> Inquiry<S, B> {
         let expect = held.fence();
         let aged = gate.store().age(&key).await?;
         let age = aged.filter(|(aged, _)| *aged == expect).map(|(_, age)| age);
-        if matches!(held, Record::Pending(_))
-            && age.is_some_and(|age| age < policy.lease)
-            && !is_active(Mutant::TrustOwnClock)
-        {
-            // Its owner has said a word within a lease, whatever this gate's clock says: he is at
-            // work, and will record what the backend answers him.
-            return Ok(Learnt::Nothing);
+        // An owner who has said a word within a lease is at work, whatever this gate's clock says,
+        // and will record what the backend answers him.
+        if matches!(held, Record::Pending(_)) && !is_active(Mutant::TrustOwnClock) {
+            match age {
+                Some(age) if age < policy.lease => return Ok(Learnt::Nothing),
+                None if aged.is_some() => return Ok(Learnt::Overtaken),
+                Some(_) | None => {}
+            }
         }
         let is_quiet = age.is_some_and(|age| age >= reconcile.quiescence)
             || is_active(Mutant::ReconcileWithoutQuiescence);

@@ -76,13 +76,17 @@ impl<S> Exchange<S> {
         let gate = self.gate.clone();
         let (key, policy) = (self.key, Arc::clone(&self.voice.policy));
         lead.finish(View::StoreDown(down));
-        let (answer, ending) = self.pass_or_refuse(down).await;
-        reply.answer(answer);
+        let work = async {
+            let (answer, ending) = self.pass_or_refuse(down).await;
+            reply.answer(answer);
+            ending
+        };
         // Where the claim cannot be there, there are thousands of them in a second.
         if error.is_undone() {
-            return;
+            work.await;
+        } else {
+            claim::take_back(&gate, policy, key, (pending, because), work).await;
         }
-        claim::take_back(&gate, policy, key, (pending, because), ending).await;
     }
 
     /// What a request gets when the store does not answer.

@@ -124,7 +124,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
     // What is left of it by now is believed, and goes on with this hop's own element.
     let is_standard = headers.contains_key(FORWARDED);
     if !is_told(headers, FORWARDED_PROTO) {
-        let told = if is_standard { proto_of_client(headers) } else { None };
+        let told = if is_standard { proto_of_peer(headers) } else { None };
         let proto = told.unwrap_or(const { HeaderValue::from_static("http") });
         headers.insert(FORWARDED_PROTO, proto);
     }
@@ -133,10 +133,12 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
     }
 }
 
-/// The protocol that the client spoke, by the first element of `Forwarded` (RFC 7239).
-fn proto_of_client(headers: &HeaderMap) -> Option<HeaderValue> {
-    let first = headers.get(FORWARDED)?.as_bytes().split(|byte| *byte == b',').next()?;
-    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+/// The protocol that the peer was spoken to, by the last element of `Forwarded` (RFC 7239): each
+/// hop adds its own, so those before it may be anybody's word.
+fn proto_of_peer(headers: &HeaderMap) -> Option<HeaderValue> {
+    let line = headers.get_all(FORWARDED).iter().next_back()?;
+    let last = line.as_bytes().rsplit(|byte| *byte == b',').next()?;
+    let mut pairs = last.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let proto = pairs.find_map(|pair| {
         let (name, value) = pair.split_at_checked(b"proto=".len())?;
         name.eq_ignore_ascii_case(b"proto=").then_some(value)

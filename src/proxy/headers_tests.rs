@@ -93,8 +93,8 @@ fn what_a_trusted_peer_says_in_the_standards_words_goes_on() {
     let trusted = ["192.0.2.0/24", "2001:db8::/32"].map(|block| block.parse().unwrap());
     for (peer, said, proto, own) in [
         ("192.0.2.7", "for=10.0.0.1;proto=https", "https", "for=192.0.2.7;proto=http"),
-        ("192.0.2.7", "for=10.0.0.1; Proto=\"HTTPS\", for=a", "https", "for=192.0.2.7;proto=http"),
-        ("192.0.2.7", "for=10.0.0.1, proto=https", "http", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "for=a, for=10.0.0.1; Proto=\"HTTPS\"", "https", "for=192.0.2.7;proto=http"),
+        ("192.0.2.7", "proto=https, for=10.0.0.1;proto=http", "http", "for=192.0.2.7;proto=http"),
         ("2001:db8::1", "for=x;proto=ftp", "http", "for=\"[2001:db8::1]\";proto=http"),
     ] {
         let mut headers = request(&[("host", "pay"), ("forwarded", said)]).headers().clone();

@@ -104,6 +104,8 @@ async fn asleep_between_claim_and_send() {
     })
     .await;
     assert_eq!(backend.executions("k"), 0, "the sleeper had not sent it");
+    // No connection is fresh any more, so that one has to be made: it looks once more then.
+    tokio::time::sleep(Duration::from_millis(600)).await;
     sleeper.resume();
     let late = running.await.unwrap();
     assert_eq!((late.status, late.text()), (201, "pay"));

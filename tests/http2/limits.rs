@@ -88,7 +88,7 @@ async fn bodies_that_take_too_long() {
 /// A body that is read whole takes room, and must do more than move.
 #[tokio::test]
 async fn bodies_that_trickle() {
-    let (backend, gate) = both("[server]\nbody_timeout = \"300ms\"").await;
+    let (backend, gate) = both("[server]\nbody_timeout = \"2s\"").await;
     let client = Client::open(gate.address).await;
     let (response, mut sending) = client.begin(keyed("/pay", "k"), false).await.unwrap();
     let trickle = async {

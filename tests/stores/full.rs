@@ -4,29 +4,35 @@ use std::sync::Arc;
 
 use oncegate::{
     ambient::System,
+    engine::record::{Fence, StoreKey},
     store::{Claimed, EmbeddedOptions, EmbeddedStore, Store, StoreErrorKind, Write},
 };
 
 use super::{
+    hanging::{Hanging, hangs},
     sample::{KEEP, done, key, owner, pending},
     support::disk::Disk,
 };
 
-/// A store whose journal is on a disk of its own.
-fn with_journal_on(disk: &Disk) -> EmbeddedStore {
+/// A store whose journal is on a disk of its own, and somebody's claim in it. What it has is on its
+/// way into the tables, whose disk hangs: so the journal does not begin its other file.
+async fn with_journal_on(disk: &Disk) -> (EmbeddedStore, Hanging, StoreKey, Fence) {
     let (rest, journal) = (Disk::default(), [disk.file(), disk.file()]);
     let options = EmbeddedOptions::default();
-    EmbeddedStore::with_backends(rest.file(), rest.file(), journal, Arc::new(System), options)
-        .unwrap()
+    let store =
+        EmbeddedStore::with_backends(rest.file(), rest.file(), journal, Arc::new(System), options);
+    let (store, running, fence) = (store.unwrap(), key(), owner());
+    let hanging = Hanging::now(&rest);
+    assert_eq!(store.claim(&running, &pending(fence), KEEP).await.unwrap(), Claimed::Mine);
+    hangs(&rest).await;
+    (store, hanging, running, fence)
 }
 
 /// Nothing is in doubt, so it goes on by itself.
 #[tokio::test]
 async fn a_journal_without_room_refuses_until_there_is_some() {
     let disk = Disk::default();
-    let store = with_journal_on(&disk);
-    let (running, fence) = (key(), owner());
-    assert_eq!(store.claim(&running, &pending(fence), KEEP).await.unwrap(), Claimed::Mine);
+    let (store, _hanging, running, fence) = with_journal_on(&disk).await;
     disk.gate().limit(Some(1 << 20));
     // What has the room that is left is done.
     let mut there = Vec::new();
@@ -60,9 +66,7 @@ async fn a_journal_without_room_refuses_until_there_is_some() {
 #[tokio::test]
 async fn where_an_end_had_no_room_nothing_is_begun() {
     let disk = Disk::default();
-    let store = with_journal_on(&disk);
-    let (running, fence) = (key(), owner());
-    assert_eq!(store.claim(&running, &pending(fence), KEEP).await.unwrap(), Claimed::Mine);
+    let (store, _hanging, running, fence) = with_journal_on(&disk).await;
     disk.gate().limit(Some(1 << 20));
     let large = super::sample::answered(fence.next(), 2 << 20);
     let error = store.swap(&running, fence, &large, KEEP).await.unwrap_err();

@@ -38,10 +38,10 @@ fn on(disk: &Disk, limit: Duration) -> EmbeddedStore {
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// A disk that hangs until this is dropped, at the latest: the store waits for it at its end.
-struct Hanging(Arc<disk::Gate>);
+pub(crate) struct Hanging(Arc<disk::Gate>);
 
 impl Hanging {
-    fn now(disk: &Disk) -> Self {
+    pub(crate) fn now(disk: &Disk) -> Self {
         disk.gate().close();
         Self(disk.gate())
     }
@@ -54,7 +54,7 @@ impl Drop for Hanging {
 }
 
 /// Waits until an operation waits for the disk.
-async fn hangs(disk: &Disk) {
+pub(crate) async fn hangs(disk: &Disk) {
     eventually("something waits for the disk", async || disk.gate().waiting() > 0).await;
 }
 

@@ -241,4 +241,9 @@ async fn a_server_that_is_full_when_it_comes_back_is_read_from() {
     configure(&server, "maxmemory", "0");
     assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::DataLost);
     assert_eq!(store.losses(), 1);
+    // Whether it will do is another question than whether it has lost something.
+    store.verify().await.unwrap();
+    configure(&server, "maxmemory-policy", "allkeys-lru");
+    assert_eq!(store.verify().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
+    assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::DataLost);
 }

@@ -1,8 +1,10 @@
 //! What a claim holds, and all that it writes.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -39,7 +41,7 @@ pub(super) struct Held {
     pub(super) policy: Arc<Policy>,
     pub(super) key: StoreKey,
     /// `None` once others may look for themselves, since the store has what they are to see.
-    pub(super) lead: Option<Lead>,
+    pub(super) lead: Mutex<Option<Lead>>,
     pub(super) pending: Pending,
     /// Why the key was taken over, if it was: if this dispatch was not executed, what
     /// was true before is still true.
@@ -79,17 +81,17 @@ impl Held {
         key: StoreKey,
         lead: Option<Lead>,
         pending: Pending,
-        asked: Instant,
+        asked: Moment,
     ) -> Self {
         Self {
             gate: gate.clone(),
             key,
-            lead,
+            lead: Mutex::new(lead),
             revision: AtomicU32::new(pending.fence.revision),
             pending,
             because: None,
             given_up: None,
-            standing: Standing::new(asked, policy.lease),
+            standing: Standing::new(gate, asked, policy.lease),
             policy,
         }
     }
@@ -188,16 +190,13 @@ impl Held {
             if Instant::now() >= late {
                 return;
             }
-            let asked = Instant::now();
+            let asked = self.gate.moment();
             let Ok(renewal) = tokio::time::timeout_at(late, self.renew()).await else { return };
+            self.learn(&renewal, asked);
             match renewal {
-                Ok(Write::Applied) => {
-                    self.standing.spoke(asked);
-                    pause = usual;
-                }
+                Ok(Write::Applied) => pause = usual,
                 Ok(Write::Fenced) => {
                     tracing::warn!(key = %self.key, "the claim was taken over while its owner was at work");
-                    self.standing.lose();
                     renews = false;
                 }
                 Err(error) => {
@@ -206,6 +205,35 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// Takes note of what the store says to a word that was `asked` for then.
+    pub(super) fn learn(&self, renewal: &Result<Write, StoreError>, asked: Moment) {
+        match renewal {
+            Ok(Write::Applied) => self.standing.spoke(asked),
+            Ok(Write::Fenced) => self.standing.lose(),
+            Err(_) => return,
+        }
+        // What the store knows of an outcome that is unknown, others may see for themselves.
+        if self.given_up.is_some() {
+            drop(self.take_lead());
+        }
+    }
+
+    /// Tells those who follow, if anybody may.
+    pub(super) fn show(&self, view: View) {
+        if let Some(lead) = &*self.leading() {
+            lead.show(view);
+        }
+    }
+
+    pub(super) fn take_lead(&self) -> Option<Lead> {
+        self.leading().take()
+    }
+
+    fn leading(&self) -> MutexGuard<'_, Option<Lead>> {
+        // Nothing that runs under the lock can leave it half done.
+        self.lead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An unknown outcome must not grow as old as the quiescence while it is waited for.
@@ -224,7 +252,7 @@ impl Held {
             self.gate.cache().insert(self.key, Arc::clone(done));
         }
         // Without a last view the followers look anew: the key is free.
-        if let (Some(record), Some(lead)) = (record, self.lead) {
+        if let (Some(record), Some(lead)) = (record, self.take_lead()) {
             lead.finish(View::Seen(record, asked));
         }
         Settled::Now
@@ -273,16 +301,27 @@ impl Held {
 }
 
 /// Ends a claim of which nobody knows whether the store has it, as soon as the store can be
-/// reached. It may be what was to take over another one, because of something.
+/// reached and it is known how. It may be what was to take over another one, because of something.
+/// As long as `work` lasts the request may be on its way, and the store hears so, if it has it.
 pub(crate) async fn take_back(
     gate: &Gate,
     policy: Arc<Policy>,
     key: StoreKey,
     (pending, because): (Pending, Option<Because>),
-    ending: Ending,
+    work: impl Future<Output = Ending>,
 ) {
-    let mut held = Held::new(gate, policy, key, None, pending, Instant::now());
+    let now = gate.moment();
+    let mut held = Held::new(gate, policy, key, None, pending, now);
     held.because = because;
+    held.given_up = Some((now.wall, Reason::StoreLost));
+    let ending = {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            ending = &mut work => ending,
+            () = held.renew_until(Instant::now() + FOREVER) => work.await,
+        }
+    };
     let unknown = match ending {
         Ending::Unknown(reason) => Some(reason),
         Ending::Done(_) | Ending::Released => None,

@@ -12,7 +12,12 @@
 //! Else only a lookup and an operator change a record after its claim, under the fence that
 //! they have seen.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -24,7 +29,7 @@ pub(crate) use self::{
 use super::{
     FOREVER,
     gate::Gate,
-    waiters::{Lead, View},
+    waiters::{Lead, Moment, View},
 };
 use crate::{
     engine::{
@@ -83,7 +88,7 @@ impl Claim {
         policy: Arc<Policy>,
         lead: Lead,
         pending: Pending,
-        asked: Instant,
+        asked: Moment,
     ) -> Self {
         let local = Pending { lease_until: Timestamp(u64::MAX), ..pending.clone() };
         lead.show(View::Owned(Record::Pending(local)));
@@ -120,12 +125,13 @@ impl Claim {
         if held.standing.is_lost() {
             return false;
         }
-        // A machine that was asleep has a clock that did not run meanwhile, and one that did.
-        let runs = held.standing.holds() && held.gate.now() <= held.pending.lease_until;
-        if runs || is_active(Mutant::SendWithoutLooking) {
+        if held.standing.holds() || is_active(Mutant::SendWithoutLooking) {
             return true;
         }
-        matches!(held.renew().await, Ok(Write::Applied))
+        let asked = held.gate.moment();
+        let renewal = held.renew().await;
+        held.learn(&renewal, asked);
+        matches!(renewal, Ok(Write::Applied))
     }
 
     /// What goes with the request.
@@ -140,7 +146,7 @@ impl Claim {
         held.tell(reason);
         held.given_up = Some((asked.wall, reason));
         let record = held.record(Ending::Unknown(reason), asked.wall);
-        let lead = held.lead.take();
+        let lead = held.take_lead();
         match (held.write(&record).await, lead, record) {
             (Ok(Write::Applied), Some(lead), Some(record)) => {
                 lead.finish(View::Seen(record, asked));
@@ -155,7 +161,7 @@ impl Claim {
                     && !is_active(Mutant::FreeWhatIsUnwritten)
                 {
                     lead.show(View::Seen(record, asked));
-                    held.lead = Some(lead);
+                    held.lead = Mutex::new(Some(lead));
                 }
             }
         }
@@ -163,7 +169,7 @@ impl Claim {
 
     /// Ends the claim.
     pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
-        let Some(mut held) = self.held.take() else { return Settled::Fenced };
+        let Some(held) = self.held.take() else { return Settled::Fenced };
         if held.given_up.is_some() && matches!(ending, Ending::Unknown(_)) {
             // Nothing has come since.
             return Settled::Now;
@@ -173,9 +179,9 @@ impl Claim {
         }
         let asked = held.gate.moment();
         let record = held.record(ending, asked.wall);
-        if let (None, Some(lead)) = (&record, &held.lead) {
+        if record.is_none() {
             // Who lets go of a key has no say about it any more.
-            lead.show(View::Looking);
+            held.show(View::Looking);
         }
         match held.write(&record).await {
             Ok(Write::Applied) => held.settled(record, asked),
@@ -184,7 +190,7 @@ impl Claim {
             Err(error) => {
                 tracing::warn!(key = %held.key, %error, "the end of a claim was not recorded; trying again in the background");
                 if record.is_none() {
-                    held.lead = None;
+                    drop(held.take_lead());
                 }
                 let gate = held.gate.clone();
                 gate.spawn(held.settle_later(record));

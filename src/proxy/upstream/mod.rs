@@ -29,7 +29,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use metrics::Histogram;
 use tokio::time::{Instant, timeout_at};
@@ -146,6 +146,7 @@ where
         let deadline = self.settings.total_timeout.map(|limit| since + limit);
         let switches = headers::to_upstream(request);
         let may_move = !keyed && !request.body().is_end_stream();
+        let is_head = request.method() == Method::HEAD;
         let mut now = since;
         loop {
             let (pool, mut connection) = match deadline {
@@ -178,7 +179,7 @@ where
                         connection.hand_over();
                     }
                     connection.note(response.version());
-                    if response.status() != StatusCode::SWITCHING_PROTOCOLS
+                    if has_body(response.status(), is_head)
                         && let Err(why) = headers::one_framing(response.headers_mut())
                     {
                         return Err(UpstreamError::sent(Fault::Protocol).because(why));
@@ -268,6 +269,12 @@ where
         }
         Err(failure.unwrap_or_else(|| UpstreamError::unsent(Fault::Refused)))
     }
+}
+
+/// Whether what a response says of its framing is about bytes that follow (RFC 9112, 6.3).
+fn has_body(status: StatusCode, is_head: bool) -> bool {
+    let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !(is_head || has_none || status.is_informational())
 }
 
 /// Whether a request that was claimed is still its owner's to send.

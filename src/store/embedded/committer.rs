@@ -27,7 +27,7 @@ use std::{
 
 use super::{
     job::{Done, Job},
-    journal::{Journal, Unwritten},
+    journal::{self, Journal, Unwritten},
     mover::Move,
     recent::{Found, Fuse, Shared, has_twin},
     responses::Haste,
@@ -100,7 +100,8 @@ pub(super) struct Batch<'s> {
 }
 
 impl Committer {
-    /// Works until the last sender is gone and the queue is empty, and moves what is left.
+    /// Works until the last sender is gone and the queue is empty, and moves what is left, if that
+    /// has room.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _panic = Fuse(&shared);
@@ -156,7 +157,9 @@ impl Committer {
             tracing::info!("there is room for the journal of the embedded store again");
             self.wanting = 0;
         }
-        let is_full = self.wanting > 0 && !is_active(Mutant::ClaimWithoutRoom);
+        // The last of the memory is for the ends of what runs.
+        let is_full = self.wanting > 0 || (!self.shared.has_room() && self.crowded() > 0.0);
+        let is_full = is_full && !is_active(Mutant::ClaimWithoutRoom);
         let mut batch = Batch { shared: &self.shared, now, is_full, changes: Changes::new() };
         let wanted = jobs.into_iter().filter(|job| !job.is_abandoned());
         let done: Vec<Done> = wanted.map(|job| job.run(&mut batch)).collect();
@@ -180,7 +183,7 @@ impl Committer {
                 if self.wanting == 0 {
                     tracing::error!(%error, "there is no room for the journal of the embedded store");
                 }
-                self.wanting = self.wanting.max(frame.len() + MARGIN);
+                self.wanting = self.wanting.max(frame.len() + MARGIN).max(journal::GROWTH);
                 return Err(no_room().because(error));
             }
             Err(Unwritten::NotBegun(error) | Unwritten::InDoubt(error)) => {

@@ -9,10 +9,11 @@ use std::{
 use redb::{DatabaseError, backends::FileBackend};
 
 use super::{
+    FILE,
     journal::File,
     paced::Paced,
     peeking::{self, Peeking},
-    recent::Room,
+    recent::{Room, Space},
     tables::unavailable,
 };
 use crate::store::{StoreError, StoreErrorKind};
@@ -79,20 +80,22 @@ pub(super) fn open(file: &Path) -> io::Result<fs::File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)
 }
 
-/// How many bytes the disk of a folder has left for this process.
+/// How much room the disk of a folder has for this process. Some file systems say nothing, in
+/// zeros.
 #[cfg(unix)]
 pub(super) fn room(folder: &Path) -> Room {
-    let folder = folder.to_owned();
-    Room(Box::new(move || {
-        let disk = rustix::fs::statvfs(&folder).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }))
+    let (folder, tables) = (folder.to_owned(), folder.join(FILE));
+    Room::new(move || {
+        let disk = rustix::fs::statvfs(&folder).ok().filter(|disk| disk.f_blocks > 0)?;
+        let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Some(Space { left, tables: fs::metadata(&tables).ok()?.len() })
+    })
 }
 
 /// Nobody is asked here.
 #[cfg(not(unix))]
 pub(super) fn room(_: &Path) -> Room {
-    Room(Box::new(|| None))
+    Room::unknown()
 }
 
 /// Makes the names of new files last, as far as the system can.

@@ -40,7 +40,7 @@ pub(super) type Secret = [u8; 32];
 
 /// Files grow by this much, written as zeros: to overwrite what is there costs the
 /// disk a fraction of what appending does.
-const GROWTH: usize = 1 << 20;
+pub(super) const GROWTH: usize = 1 << 20;
 
 /// Both files, and where the next frame goes.
 #[derive(Debug)]
@@ -111,8 +111,8 @@ impl Journal {
         Ok(frame.len())
     }
 
-    /// Sees to it that a frame of that many bytes has room. After an error the journal is as
-    /// before.
+    /// Sees to it that a frame of that many bytes has room. After an error nothing of it is there,
+    /// and what the file has grown by is.
     pub(super) fn make_room(&self, length: usize) -> io::Result<()> {
         let file = &self.files[self.turn];
         let end = self.offset + length as u64;

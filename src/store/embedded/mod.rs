@@ -176,7 +176,7 @@ impl EmbeddedStore {
             .map_err(|error| not_opened(Path::new("a custom backend"), error))?;
         let journal = journal.map(|file| Box::new(file) as File);
         let responses: peeking::File = Box::new(Paced::new(responses));
-        let room = Room(Box::new(|| None));
+        let room = Room::unknown();
         Self::start(database, (responses, journal), "a custom backend", ambient, (options, room))
     }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    recent::{Fuse, Shared},
+    recent::{Fuse, Shared, Space},
     row::Changes,
     shelf,
     tables::{Broken, Layout, Reader},
@@ -42,9 +42,9 @@ const NO_ROOM: Duration = Duration::from_millis(200);
 /// What the tables may grow by with one step, whatever is in it,
 const LEAST: u64 = 8 << 20;
 
-/// and for each change: its page of the index, two pages of keys that are merged, and what lies
-/// above these.
-const EACH: u64 = 4 * 4096;
+/// and for each change, or each key that is removed, as far as there are so many pages: what is
+/// written anew is at most each of them.
+const EACH: u64 = 4096;
 
 /// By how much the thread is nicer than others (`setpriority(2)`): one that serves requests
 /// gets nine times its share of a processor that both want.
@@ -71,7 +71,7 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// Works until the committer is gone and everything was moved.
+    /// Works until the committer is gone and everything was moved that has room.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _panic = Fuse(&shared);
@@ -105,11 +105,14 @@ impl Mover {
     /// Returns for how long there is nothing to do.
     fn step(&mut self) -> Result<Duration, Broken> {
         let (begun, now) = (Instant::now(), self.shared.ambient.now());
-        if !self.finds_room() {
+        let room = self.shared.room();
+        let waits = !self.finds_room(room);
+        if waits && room.left < LEAST {
             return Ok(NO_ROOM);
         }
-        if let Some(Move { changes, last, .. }) = self.waiting.take() {
+        if !waits && let Some(Move { changes, last, .. }) = self.waiting.take() {
             let sweep = SWEEP + 2 * changes.len();
+            let sweep = if room.left >= room.most(changes.len() + sweep, 0) { sweep } else { 0 };
             let (database, layout) = (&self.shared.database, &mut self.layout);
             let swept = shelf::store(database, layout, &changes, last, now, sweep)?;
             let tables = Arc::new(Reader::open(database, layout)?);
@@ -122,8 +125,9 @@ impl Mover {
             return Ok(if swept == sweep { Duration::ZERO } else { IDLE });
         }
         let tables = Arc::clone(&self.shared.recent().tables);
+        let pause = if waits { NO_ROOM } else { IDLE };
         if !tables.is_due(now)? {
-            return Ok(IDLE);
+            return Ok(pause);
         }
         drop(tables);
         let (database, layout) = (&self.shared.database, &mut self.layout);
@@ -134,20 +138,20 @@ impl Mover {
         let before = mem::replace(&mut self.shared.recent_mut().tables, tables);
         drop(before);
         // Half of the time is left to others.
-        Ok(if swept == 0 { IDLE } else { begun.elapsed() })
+        Ok(if swept == 0 { pause } else { begun.elapsed() })
     }
 }
 
 impl Mover {
-    /// Whether there is room for what is to be done.
-    fn finds_room(&self) -> bool {
-        let most = self.waiting.as_ref().map_or(LEAST, |Move { changes, weight, .. }| {
-            LEAST + EACH * changes.len() as u64 + 2 * *weight as u64
-        });
-        let room = self.shared.room();
-        let lacks = room < most && !is_active(Mutant::MoveWithoutRoom);
+    /// Whether there is room for what is to be moved.
+    fn finds_room(&self, room: Space) -> bool {
+        let most = self
+            .waiting
+            .as_ref()
+            .map_or(LEAST, |Move { changes, weight, .. }| room.most(changes.len(), *weight));
+        let lacks = room.left < most && !is_active(Mutant::MoveWithoutRoom);
         if lacks != self.shared.lacks_room.swap(lacks, Relaxed) {
-            let (left, wanted) = (room >> 20, most >> 20);
+            let (left, wanted) = (room.left >> 20, most >> 20);
             match lacks {
                 true => tracing::error!(
                     "the disk of the embedded store has {left} MiB left: its tables wait until \
@@ -157,6 +161,13 @@ impl Mover {
             }
         }
         !lacks
+    }
+}
+
+impl Space {
+    /// What a step may need for so many keys, whose rows have so many bytes.
+    fn most(self, keys: usize, bytes: usize) -> u64 {
+        LEAST + 3 * bytes as u64 + (EACH * keys as u64).min(self.tables)
     }
 }
 
@@ -182,6 +193,15 @@ mod tests {
         store::embedded::{common::Common, meta, recent::Room},
     };
 
+    /// However much is to be moved, small tables do not ask for a large disk.
+    #[test]
+    fn what_is_written_anew_is_at_most_what_is_there() {
+        let room = |tables| Space { left: 0, tables };
+        assert_eq!(room(0).most(0, 0), LEAST);
+        assert_eq!(room(4 << 20).most(16_384, 1 << 20), LEAST + (3 << 20) + (4 << 20));
+        assert_eq!(room(1 << 30).most(16_384, 1 << 20), LEAST + (3 << 20) + (64 << 20));
+    }
+
     #[test]
     fn after_a_write_has_failed_there_is_nothing_to_do() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
@@ -189,7 +209,7 @@ mod tests {
         let layout = Layout::open(&database, Box::new(Common::default())).unwrap();
         let mut layout = layout.unwrap();
         let tables = Reader::open(&database, &mut layout).unwrap();
-        let room = Room(Box::new(|| None));
+        let room = Room::unknown();
         let shared = Arc::new(Shared::new(database, tables, Arc::new(System), room));
         shared.failed.store(true, Relaxed);
         let (_moves, moves) = mpsc::channel();

@@ -46,7 +46,6 @@ pub(super) struct Shared {
     /// Frames of the journal that were forced to the disk.
     pub(super) commits: AtomicU64,
     pub(super) hand: Hand,
-    /// How many bytes the disk has left for the tables; `None`: nobody knows.
     room: Room,
     /// The tables wait for room.
     pub(super) lacks_room: AtomicBool,
@@ -54,8 +53,27 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
 }
 
-/// Says how much room there is.
-pub(super) struct Room(pub(super) Box<dyn Fn() -> Option<u64> + Send + Sync>);
+/// Says how much room there is; `None`: nobody knows.
+pub(super) struct Room(Box<dyn Fn() -> Option<Space> + Send + Sync>);
+
+/// How many bytes there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Space {
+    /// Left on the disk.
+    pub(super) left: u64,
+    /// In the tables.
+    pub(super) tables: u64,
+}
+
+impl Room {
+    pub(super) fn new(ask: impl Fn() -> Option<Space> + Send + Sync + 'static) -> Self {
+        Self(Box::new(ask))
+    }
+
+    pub(super) fn unknown() -> Self {
+        Self::new(|| None)
+    }
+}
 
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,9 +170,9 @@ impl Shared {
         }
     }
 
-    /// How many bytes the disk has left, as far as that is known.
-    pub(super) fn room(&self) -> u64 {
-        (self.room.0)().unwrap_or(u64::MAX)
+    /// How much room there is, as far as that is known.
+    pub(super) fn room(&self) -> Space {
+        (self.room.0)().unwrap_or(Space { left: u64::MAX, tables: 0 })
     }
 
     /// Whether the tables do not wait for room.

@@ -10,13 +10,13 @@ use std::{
 
 use http::Response;
 
-use super::{common::Common, peeking::Peek, *};
+use super::{common::Common, peeking::Peek, recent::Space, *};
 use crate::{
     ambient::System,
     engine::{
         fingerprint::Fingerprint,
         policy::Keep,
-        record::{Done, Fence, Pending, Record, Recorded, StoredResponse},
+        record::{Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Unknown},
     },
     store::{Claimed, Store, Write},
 };
@@ -88,7 +88,7 @@ async fn a_response_that_is_not_in_memory_holds_up_nobody_else() {
         let journal = journal.clone().map(|file| Box::new(file) as File);
         let options = EmbeddedOptions { reply_timeout: limit, ..EmbeddedOptions::default() };
         let files = (Box::new(responses.clone()) as peeking::File, journal);
-        let room = Room(Box::new(|| None));
+        let room = Room::unknown();
         EmbeddedStore::start(database, files, "a test", Arc::new(System), (options, room)).unwrap()
     };
     let hour = Duration::from_secs(3600);
@@ -144,60 +144,112 @@ async fn a_response_that_is_not_in_memory_holds_up_nobody_else() {
     assert_eq!(open_claim(&store, &key, &other, keep).await, Claimed::Held(done));
 }
 
+/// A store whose tables have so much room, for the test to say.
+#[derive(Default)]
+struct Small {
+    tables: Common,
+    responses: Common,
+    journal: [Common; 2],
+    left: Arc<AtomicU64>,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const KEEP: Keep = Keep { record: HOUR, response: Some(HOUR) };
+
+impl Small {
+    fn open(&self) -> EmbeddedStore {
+        let database = Database::builder().create_with_backend(self.tables.clone()).unwrap();
+        let journal = self.journal.clone().map(|file| Box::new(file) as File);
+        let files = (Box::new(self.responses.clone()) as peeking::File, journal);
+        let left = Arc::clone(&self.left);
+        let room = move || Some(Space { left: left.load(SeqCst), tables: 1 << 20 });
+        let options = (EmbeddedOptions::default(), Room::new(room));
+        EmbeddedStore::start(database, files, "a test", Arc::new(System), options).unwrap()
+    }
+}
+
+/// A key of that number, and a claim of it.
+fn claim(number: u64) -> (StoreKey, Record) {
+    let (fence, node) = (Fence::new(System.token()), "test".into());
+    let fingerprint = Fingerprint::from_bytes([1; 32]);
+    let (started, lease_until) = (Timestamp(1), Timestamp(2));
+    let record = Pending { fence, fingerprint, node, started, lease_until };
+    (StoreKey::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()), Record::Pending(record))
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < patience, "did not happen in time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// What has no room in the tables waits for it, in memory and in the journal.
 #[tokio::test]
 async fn what_has_no_room_is_not_moved() {
-    let (tables, responses) = (Common::default(), Common::default());
-    let journal = [Common::default(), Common::default()];
-    let left = Arc::new(AtomicU64::new(1 << 20));
-    let open = || {
-        let database = Database::builder().create_with_backend(tables.clone()).unwrap();
-        let files = (
-            Box::new(responses.clone()) as peeking::File,
-            journal.clone().map(|file| Box::new(file) as File),
-        );
-        let left = Arc::clone(&left);
-        let room = Room(Box::new(move || Some(left.load(SeqCst))));
-        let options = (EmbeddedOptions::default(), room);
-        EmbeddedStore::start(database, files, "a test", Arc::new(System), options).unwrap()
-    };
+    let disk = Small::default();
+    disk.left.store(1 << 20, SeqCst);
     let moved = |store: &EmbeddedStore| store.shared.recent().moved;
-    let until = async |condition: &dyn Fn() -> bool| {
-        let patience = Instant::now() + Duration::from_secs(20);
-        while !condition() {
-            assert!(Instant::now() < patience, "did not happen in time");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let hour = Duration::from_secs(3600);
-    let keep = Keep { record: hour, response: Some(hour) };
-    let claim = |number: u8| {
-        let (fence, node) = (Fence::new(System.token()), "test".into());
-        let fingerprint = Fingerprint::from_bytes([1; 32]);
-        let (started, lease_until) = (Timestamp(1), Timestamp(2));
-        let record = Pending { fence, fingerprint, node, started, lease_until };
-        (StoreKey::from_bytes([number; 32]), Record::Pending(record))
-    };
-    let store = open();
+    let store = disk.open();
     let (first, record) = claim(1);
-    assert_eq!(store.claim(&first, &record, keep).await.unwrap(), Claimed::Mine);
-    let is_waiting = || !store.shared.has_room() && store.shared.recent().moving.is_some();
-    until(&is_waiting).await;
-    assert_eq!(moved(&store), 0);
+    assert_eq!(store.claim(&first, &record, KEEP).await.unwrap(), Claimed::Mine);
+    let is_waiting = |store: &EmbeddedStore, before| {
+        assert_eq!(moved(store), before, "moved without room");
+        !store.shared.has_room() && store.shared.recent().moving.is_some()
+    };
+    until(|| is_waiting(&store, 0)).await;
     // Claims go on meanwhile, and so does the end of the process.
     let (second, next) = claim(2);
-    assert_eq!(store.claim(&second, &next, keep).await.unwrap(), Claimed::Mine);
-    left.store(u64::MAX, SeqCst);
-    until(&|| store.shared.has_room() && moved(&store) > 0).await;
-    left.store(1 << 20, SeqCst);
+    assert_eq!(store.claim(&second, &next, KEEP).await.unwrap(), Claimed::Mine);
+    disk.left.store(u64::MAX, SeqCst);
+    until(|| store.shared.has_room() && store.shared.recent().moving.is_none()).await;
+    until(|| moved(&store) == 2).await;
+    disk.left.store(1 << 20, SeqCst);
     let (third, last) = claim(3);
-    assert_eq!(store.claim(&third, &last, keep).await.unwrap(), Claimed::Mine);
-    until(&is_waiting).await;
+    assert_eq!(store.claim(&third, &last, KEEP).await.unwrap(), Claimed::Mine);
+    until(|| is_waiting(&store, 2)).await;
     drop(store);
-    let store = open();
+    let store = disk.open();
     for (key, record) in [(first, record), (second, next), (third, last)] {
         assert_eq!(store.get(&key).await.unwrap(), Some(record));
     }
+}
+
+/// When claims fill it, what they lead to would find no place.
+#[tokio::test]
+async fn the_last_of_the_memory_is_for_the_ends() {
+    let disk = Small::default();
+    let store = disk.open();
+    let (first, record) = claim(0);
+    assert_eq!(store.claim(&first, &record, KEEP).await.unwrap(), Claimed::Mine);
+    let mut number = 0;
+    let refused = loop {
+        assert!(number < 200_000, "never refused");
+        let claims = (0..256).map(|_| {
+            number += 1;
+            let ((key, record), store) = (claim(number), &store);
+            async move { store.claim(&key, &record, KEEP).await }
+        });
+        let claimed = futures::future::join_all(claims).await;
+        if let Some(refused) = claimed.into_iter().find_map(Result::err) {
+            break refused;
+        }
+    };
+    assert!(refused.is_undone() && refused.to_string().contains("no room"), "{refused}");
+    let next = Record::Unknown(Unknown {
+        fence: record.fence().next(),
+        fingerprint: Fingerprint::from_bytes([1; 32]),
+        node: "test".into(),
+        started: Timestamp(1),
+        since: Timestamp(2),
+        reason: Reason::Reset,
+    });
+    assert_eq!(store.swap(&first, record.fence(), &next, KEEP).await.unwrap(), Write::Applied);
+    disk.left.store(u64::MAX, SeqCst);
+    until(|| store.shared.has_room()).await;
+    let (key, record) = claim(number + 1);
+    assert_eq!(store.claim(&key, &record, KEEP).await.unwrap(), Claimed::Mine);
 }
 
 /// Once the disk answers, so does the store, a moment later.

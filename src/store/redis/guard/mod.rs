@@ -111,6 +111,12 @@ impl Guard {
         if self.refuses.load(Ordering::Acquire) { self.verdict() } else { Ok(()) }
     }
 
+    /// What is wrong with the server apart from its data.
+    pub(super) fn fitness(&self) -> Result<(), StoreError> {
+        let Some(Unfit { kind, why, .. }) = &self.standing().unfit else { return Ok(()) };
+        Err(StoreError::new(*kind, format!("Redis at {} {why}", self.peer)))
+    }
+
     /// What is wrong with the server. A loss for which claims are refused comes first: where
     /// requests may pass a store that is down, they must not pass this.
     pub(super) fn verdict(&self) -> Result<(), StoreError> {
