@@ -32,7 +32,7 @@ use oncegate::{
     store::{Claimed, Cursor, MemoryStore, Page, Store, StoreError, StoreErrorKind, Write},
 };
 use tokio::time::{Instant, sleep};
-use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -139,23 +139,27 @@ fn outcome<B>(answer: Result<Response<B>, UpstreamError>) -> Outcome {
     *answer.unwrap().extensions().get::<Outcome>().unwrap()
 }
 
-/// A gate before a service that executes, and breaks the connection each time.
-fn breaking(
-    gate: Gate,
-    policy: Policy,
-    payments: &Arc<AtomicUsize>,
-) -> impl Service<
+/// What breaks the connection each time that it executes.
+type Breaking = tower::util::BoxCloneService<
     Request<Full<Bytes>>,
-    Response = Response<ResponseBody<Full<Bytes>>>,
-    Error = UpstreamError,
-> + Clone
-+ use<> {
-    let paid = Arc::clone(payments);
+    Response<ResponseBody<Full<Bytes>>>,
+    UpstreamError,
+>;
+
+/// A gate that sends again what is unknown, before such a service, which has executed once.
+async fn unknown_once() -> (Failing, Breaking, Arc<AtomicUsize>) {
+    let (store, gate) = Failing::new(None);
+    let on_unknown = OnUnknown::Retry;
+    let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
+    let payments = Arc::new(AtomicUsize::new(0));
+    let paid = Arc::clone(&payments);
     let service = service_fn(move |_: Inbound| {
         paid.fetch_add(1, SeqCst);
         async { Err::<Response<Full<Bytes>>, _>(UpstreamError::sent(Fault::Terminated)) }
     });
-    IdempotencyLayer::new(gate, policy).layer(service)
+    let service = Breaking::new(IdempotencyLayer::new(gate, policy).layer(service));
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    (store, service, payments)
 }
 
 /// A key that the store knows, or may know, is no key of which it says nothing.
@@ -224,12 +228,7 @@ async fn what_was_found_to_be_executed_does_not_pass() {
 /// The store says what is there, and then no more.
 #[tokio::test(start_paused = true)]
 async fn what_was_to_be_taken_over_does_not_pass() {
-    let (store, gate) = Failing::new(None);
-    let on_unknown = OnUnknown::Retry;
-    let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
-    let payments = Arc::default();
-    let service = breaking(gate, policy, &payments);
-    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    let (store, service, payments) = unknown_once().await;
     store.fails_to_swap.store(true, SeqCst);
     assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
     assert_eq!(payments.load(SeqCst), 1);
@@ -238,12 +237,7 @@ async fn what_was_to_be_taken_over_does_not_pass() {
 /// The store shows a record, somebody else changes it, and the store says no more.
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_does_not_pass() {
-    let (store, gate) = Failing::new(None);
-    let on_unknown = OnUnknown::Retry;
-    let policy = Policy { on_store_down: OnStoreDown::Pass, on_unknown, ..Policy::default() };
-    let payments = Arc::default();
-    let service = breaking(gate, policy, &payments);
-    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    let (store, service, payments) = unknown_once().await;
     store.is_overtaken.store(true, SeqCst);
     assert_eq!(outcome(service.oneshot(payment()).await), Outcome::StoreUnavailable);
     assert!(!store.is_overtaken.load(SeqCst));

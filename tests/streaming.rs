@@ -73,6 +73,27 @@ async fn a_response_with_another_coding_is_none() {
     }
 }
 
+/// What has no body has no framing that could be wrong.
+#[tokio::test]
+async fn a_response_without_a_body_is_no_fault_of_its_framing() {
+    let (backend, gate) = both("").await;
+    for (name, framing) in
+        [("coding", "Transfer-Encoding: identity"), ("length", "Content-Length:")]
+    {
+        backend.put(name, format!("HTTP/1.1 204 No Content\r\n{framing}\r\n\r\n").as_bytes());
+        let path = format!("/raw/{name}");
+        for key in [&[("Idempotency-Key", name)][..], &[]] {
+            assert_eq!(
+                send(gate.address, &post_with(&path, key, "")).await.status,
+                204,
+                "{framing}"
+            );
+        }
+        let retry = send(gate.address, &post(&path, name, "")).await;
+        assert_eq!((retry.status, retry.header("idempotent-replayed")), (204, "true"));
+    }
+}
+
 /// Whatever the method, and by either version.
 #[tokio::test]
 async fn a_body_of_unknown_length_reaches_the_service() {

@@ -14,8 +14,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, response::Response};
-use http_body_util::BodyExt as _;
+use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -70,7 +69,7 @@ fn make_room(guests: &mut Vec<Guest>) {
 
 /// A connection.
 struct Guest {
-    /// How many requests are under way.
+    /// How many requests are under way; an answer that is made is the transport's.
     busy: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -95,16 +94,9 @@ where
         let busy = Busy::begin(&busy);
         let answer = router.clone().oneshot(request);
         async move {
-            let answer: Result<Response, Infallible> = answer.await;
-            // Until the last byte of it was taken from here.
-            answer.map(|answer| {
-                answer.map(|body| {
-                    body.map_frame(move |frame| {
-                        let _busy = &busy;
-                        frame
-                    })
-                })
-            })
+            let answer = answer.await;
+            drop(busy);
+            answer as Result<_, Infallible>
         }
     });
     let connection = Builder::new()

@@ -217,6 +217,34 @@ fn a_route_overrides_one_member_of_a_table() {
     assert_eq!(reconcile.timeout, Duration::from_secs(3));
 }
 
+/// Another question is about another service: how long that may take is not the first one's.
+#[test]
+fn a_route_with_a_question_of_its_own_has_its_own_quiescence() {
+    let quiescence = |route: &str| {
+        let text = format!(
+            "[idempotency]\non_unknown = \"reconcile\"\n[idempotency.reconcile]\n\
+             request = \"GET /{{key}}\"\nexecuted = {{ status = [200] }}\n\
+             not_executed = {{ status = [404] }}\nquiescence = \"7s\"\n[[route]]\n{route}"
+        );
+        let config = Config::load(&Sources::text(&text)).unwrap();
+        let policy = config.routes[0].policy.as_ref().unwrap();
+        let OnUnknown::Reconcile(reconcile) = &policy.on_unknown else { panic!("{policy:?}") };
+        reconcile.quiescence
+    };
+    assert_eq!(quiescence("idempotency.reconcile.timeout = \"3s\""), Duration::from_secs(7));
+    let own = "idempotency.reconcile.request = \"GET /other/{key}\"";
+    assert_eq!(quiescence(own), Duration::from_secs(95));
+}
+
+/// In an emergency, whatever the routes say of how to ask.
+#[test]
+fn lookups_are_switched_off_for_all_routes_at_once() {
+    let text = "[idempotency]\non_unknown = \"hold\"\n[[route]]\n\
+                idempotency.reconcile.request = \"GET /{key}\"";
+    let config = Config::load(&Sources::text(text)).unwrap();
+    assert!(matches!(config.routes[0].policy.as_ref().unwrap().on_unknown, OnUnknown::Hold));
+}
+
 #[test]
 fn a_lookup_is_believed_after_all_upstreams_may_have_been_asked() {
     for (urls, quiescence) in [("\"http://a\"", 95), ("\"http://a\", \"http://b\"", 100)] {

@@ -126,7 +126,7 @@ impl<S, B> Inquiry<S, B> {
             tracing::warn!(%key, "the request has no value for a placeholder of reconcile.request");
             return Ok(Learnt::Nothing);
         };
-        let expect = held.fence();
+        let mut expect = held.fence();
         let aged = gate.store().age(&key).await?;
         let age = aged.filter(|(aged, _)| *aged == expect).map(|(_, age)| age);
         // An owner who has said a word within a lease is at work, whatever this gate's clock says,
@@ -167,7 +167,6 @@ impl<S, B> Inquiry<S, B> {
                 });
                 let record = Record::Done(Arc::clone(&done));
                 let (store, keep) = (gate.store(), policy.keep_done());
-                let mut expect = expect;
                 for _ in 0..WORDS {
                     if store.swap(&key, expect, &record, keep).await? == Write::Applied {
                         return Ok(Learnt::Executed(done));

@@ -140,9 +140,7 @@ impl Mover {
         // Half of the time is left to others.
         Ok(if swept == 0 { pause } else { begun.elapsed() })
     }
-}
 
-impl Mover {
     /// Whether there is room for what is to be moved.
     fn finds_room(&self, room: Space) -> bool {
         let most = self
