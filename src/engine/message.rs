@@ -119,6 +119,15 @@ impl<'a> Reader<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
+        // Nearly all of them are tags and lengths of one group.
+        if let [last @ 0..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some((*last).into());
+        }
+        self.groups()
+    }
+
+    fn groups(&mut self) -> Option<u64> {
         let mut value = 0;
         for (group, byte) in self.0.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * group);

@@ -46,6 +46,8 @@ const MOST_FIELDS: usize = 4096;
 #[derive(Clone, PartialEq)]
 pub struct StoredResponse {
     status: StatusCode,
+    /// How many headers there are, or that there are very many: what room their map needs.
+    headers: u16,
     message: Bytes,
 }
 
@@ -81,7 +83,7 @@ impl StoredResponse {
         let fields = Whole { status, headers: &head.headers, body, trailers: trailers.as_deref() };
         let mut message = Vec::with_capacity(fields.length());
         fields.put(&mut message);
-        Self { status, message: message.into() }
+        Self { status, headers: many(head.headers.len()), message: message.into() }
     }
 
     /// The upstream's status.
@@ -93,7 +95,8 @@ impl StoredResponse {
     /// Its parts; the headers in a map with room for so many `more`.
     #[must_use]
     pub fn unpack(&self, more: usize) -> Unpacked {
-        unpack(&self.message, more).expect("it was looked through, or written here")
+        let room = usize::from(self.headers).saturating_add(more);
+        unpack(&self.message, room).expect("it was looked through, or written here")
     }
 
     /// The message.
@@ -140,17 +143,19 @@ impl From<StoredResponse> for Recorded {
 pub(super) fn recorded(message: Bytes) -> Result<Recorded, &'static str> {
     use super::field;
 
-    let (mut status, mut is_whole, mut fields) = (0, true, 0);
+    let (mut status, mut is_whole) = (0, true);
+    let (mut headers, mut fields) = (0, 0);
     for field in Reader(&message) {
         match field? {
             (1, Value::Number(number)) => status = number,
             (2, Value::Number(number)) => is_whole = number == 0,
-            (3 | 6, Value::Bytes(field)) => {
+            (tag @ (3 | 6), Value::Bytes(field)) => {
                 let (name, value) = parts(field)?;
                 if !field::is_name(name) || !field::is_value(value) {
                     return Err("header");
                 }
                 fields += 1;
+                headers += usize::from(tag == 3);
             }
             (4, Value::Bytes(_)) | (5, Value::Number(_)) => {}
             (1..=6, _) => return Err("message"),
@@ -163,7 +168,7 @@ pub(super) fn recorded(message: Bytes) -> Result<Recorded, &'static str> {
     }
     let status = status_of(status)?;
     Ok(match is_whole {
-        true => Recorded::Whole(StoredResponse { status, message }),
+        true => Recorded::Whole(StoredResponse { status, headers: many(headers), message }),
         false => Recorded::StatusOnly(status),
     })
 }
@@ -190,10 +195,13 @@ impl Fields for Whole<'_> {
     }
 }
 
-/// The parts of a message, its headers in a map with room for so many `more`.
-fn unpack(message: &Bytes, more: usize) -> Result<Unpacked, &'static str> {
-    let is_header = |field: &Result<_, &str>| matches!(field, Ok((3, _)));
-    let room = Reader(message).filter(is_header).count().saturating_add(more);
+/// Counted as far as it goes.
+fn many(headers: usize) -> u16 {
+    headers.try_into().unwrap_or(u16::MAX)
+}
+
+/// The parts of a message, its headers in a map with `room` for so many.
+fn unpack(message: &Bytes, room: usize) -> Result<Unpacked, &'static str> {
     let (mut status, mut has_trailers, mut body) = (0, false, Bytes::new());
     // What is to be added later has room made for it then.
     let mut headers = HeaderMap::try_with_capacity(room).unwrap_or_default();
