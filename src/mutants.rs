@@ -203,11 +203,17 @@ pub enum Mutant {
     IgnoreCodings,
     /// No time passes while an upstream does not accept.
     StopTheClock,
+    /// Whoever hears from a look that its server has become a replica stays with it.
+    StayWithReplica,
+    /// A server that takes no claims does not say that it has a record which cannot be read.
+    HideDamage,
+    /// A record is as old as its claim, whatever its owner has written since.
+    AgeFromClaim,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 98] = [
+    pub const ALL: [Self; 101] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -306,6 +312,9 @@ impl Mutant {
         Self::KeepIdleOperators,
         Self::IgnoreCodings,
         Self::StopTheClock,
+        Self::StayWithReplica,
+        Self::HideDamage,
+        Self::AgeFromClaim,
     ];
 }
 

@@ -86,6 +86,10 @@ fn settings_that_contradict_each_other_are_named() {
         ("[idempotency]\nfingerprint.ignore = [\"/a\"]", &["fingerprint.ignore", "json"]),
         ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
         (
+            "[idempotency]\nmax_response_body = \"300MiB\"",
+            &["idempotency.max_response_body", "at most 256MiB"],
+        ),
+        (
             "[idempotency]\nmax_buffered = \"512KiB\"",
             &["idempotency.max_request_body: 1MiB", "idempotency.max_buffered (512KiB)"],
         ),

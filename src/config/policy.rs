@@ -185,6 +185,12 @@ fn check(policy: &Policy, setting: &dyn Fn(&str) -> String) -> Result<(), Config
             "must be longer than the lease; it is how long an unfinished key stays locked",
         ));
     }
+    if policy.max_response_body > Policy::MAX_RESPONSE_BODY {
+        return Err(ConfigError::setting(
+            &setting("max_response_body"),
+            &format!("must be at most {}", Size(Policy::MAX_RESPONSE_BODY)),
+        ));
+    }
     if let Some(status) = policy.release.iter().find(|status| policy.unknown.contains(status)) {
         return Err(ConfigError::setting(
             &setting("release"),

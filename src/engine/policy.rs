@@ -69,7 +69,8 @@ pub struct Policy {
     pub response_timeout: Option<Duration>,
     /// The longest request body of a keyed request, in bytes.
     pub max_request_body: usize,
-    /// The longest response body that is recorded, in bytes.
+    /// The longest response body that is recorded, in bytes. More than
+    /// [`MAX_RESPONSE_BODY`](Self::MAX_RESPONSE_BODY) counts as that.
     pub max_response_body: usize,
     /// What happens to a keyed request when the store does not answer.
     pub on_store_down: OnStoreDown,
@@ -124,6 +125,17 @@ impl Default for Policy {
             problem_base: PROBLEM_BASE.to_owned(),
             opt_out_header: HeaderName::from_static("idempotency-store"),
         }
+    }
+}
+
+impl Policy {
+    /// The longest response body that any policy records, in bytes: stores take it in one piece,
+    /// and Redis takes pieces of up to 512 MiB (`proto-max-bulk-len`).
+    pub const MAX_RESPONSE_BODY: usize = 256 << 20;
+
+    /// How long a response body may be that is recorded.
+    pub(crate) fn recorded(&self) -> usize {
+        self.max_response_body.min(Self::MAX_RESPONSE_BODY)
     }
 }
 

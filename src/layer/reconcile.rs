@@ -140,7 +140,7 @@ impl<S, B> Inquiry<S, B> {
         }
         let is_quiet = age.is_some_and(|age| age >= reconcile.quiescence)
             || is_active(Mutant::ReconcileWithoutQuiescence);
-        let lookup = lookup(inner, question, policy.max_response_body);
+        let lookup = lookup(inner, question, policy.recorded());
         let answer = match tokio::time::timeout(reconcile.timeout, lookup).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {

@@ -52,7 +52,7 @@ pub(super) async fn record<S, R>(
         body: Box::pin(body),
         gathered: Gathered::default(),
         trailers: None,
-        limit: voice.policy.max_response_body,
+        limit: voice.policy.recorded(),
     };
     if is_live(&head.headers) {
         return Box::pin(reader.stream_and_record(claim, voice, head, reply)).await;

@@ -103,17 +103,16 @@ async fn redis(
         .map_err(|error| StartError::new(error.to_string()))?;
     // A gate that cannot reach its store could only refuse; who starts it should know.
     store.verify().await.map_err(|error| {
-        StartError::new(match error.kind() {
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => {
-                format!(
-                    "store.url: {} cannot be used: {error}; is Redis running there?",
-                    config.url
-                )
-            }
+        // A server that answers says itself what is wrong; that is no error underneath.
+        let is_silent = match error.kind() {
+            StoreErrorKind::Unavailable => std::error::Error::source(&error).is_some(),
+            StoreErrorKind::Timeout => true,
             StoreErrorKind::Misconfigured | StoreErrorKind::Corrupt | StoreErrorKind::DataLost => {
-                format!("store.url: {error}")
+                false
             }
-        })
+        };
+        let hint = if is_silent { "; is Redis running there?" } else { "" };
+        StartError::new(format!("store.url: {} cannot be used: {error}{hint}", config.url))
     })?;
     Ok(observed(store, metrics))
 }

@@ -96,12 +96,13 @@ impl Shelf {
     }
 
     fn write(&mut self, key: &StoreKey, record: &Record, keep: Keep, now: Timestamp) {
+        let before = self.entries.get(key).map(|entry| entry.written);
+        let written = before.filter(|_| is_active(Mutant::AgeFromClaim)).unwrap_or(now);
         self.forget(key);
         let until = now.after(keep.record);
         let response_until = keep.response.map(|keep| now.after(keep));
         self.by_expiry.insert((until, *key));
-        self.entries
-            .insert(*key, Entry { record: record.clone(), written: now, until, response_until });
+        self.entries.insert(*key, Entry { record: record.clone(), written, until, response_until });
         self.sweep(now);
     }
 
@@ -189,7 +190,7 @@ impl Store for MemoryStore {
     }
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        let now = self.ambient.now();
+        let (now, limit) = (self.ambient.now(), limit.max(1));
         let shelf = self.shelf();
         let after = cursor.and_then(|cursor| StoreKey::from_hex(&cursor.0));
         let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);

@@ -106,6 +106,8 @@ async fn what_comes_meanwhile_is_refused_at_once() {
 async fn a_claim_is_not_made_for_somebody_who_has_left() {
     let disk = Disk::default();
     let store = on(&disk, patience());
+    let (unknown, before) = (key(), owner());
+    assert_eq!(store.claim(&unknown, &pending(before), KEEP).await.unwrap(), Claimed::Mine);
     let hanging = Hanging::now(&disk);
     let (in_hand, first) = (key(), pending(owner()));
     let mut written = store.claim(&in_hand, &first, KEEP);
@@ -114,12 +116,16 @@ async fn a_claim_is_not_made_for_somebody_who_has_left() {
     let (waiting, second) = (key(), pending(owner()));
     let mut queued = store.claim(&waiting, &second, KEEP);
     assert!(poll!(&mut queued).is_pending());
-    drop(queued);
+    let taking_over = pending(owner());
+    let mut takeover = store.swap(&unknown, before, &taking_over, KEEP);
+    assert!(poll!(&mut takeover).is_pending());
+    drop((queued, takeover));
     drop(hanging);
     assert_eq!(written.await.unwrap(), Claimed::Mine);
     let fence = owner();
     assert_eq!(store.claim(&waiting, &pending(fence), KEEP).await.unwrap(), Claimed::Mine);
     assert_eq!(store.remove(&waiting, fence).await.unwrap(), Write::Applied);
+    assert_eq!(store.get(&unknown).await.unwrap(), Some(pending(before)), "nobody took it over");
 }
 
 /// Who is refused was sent nowhere, and his key is free when the disk is back.

@@ -34,10 +34,11 @@ async fn redis_conforms() {
     let server = Server::start(&[]);
     let store = connect(&server.url());
     store.verify().await.unwrap();
-    Suite::new(Arc::new(store), Arc::new(RealTime)).run().await;
+    let other = Arc::new(connect(&server.url()));
+    Suite::new(Arc::new(store), Arc::new(RealTime)).beside(other).run().await;
 }
 
-/// Other people's keys neither disturb a listing nor appear in it.
+/// Other people's keys neither disturb a listing nor appear in it, nor does what is damaged.
 #[tokio::test]
 async fn a_listing_passes_over_what_is_not_ours() {
     let server = Server::start(&[]);
@@ -46,6 +47,8 @@ async fn a_listing_passes_over_what_is_not_ours() {
         redis::cmd("SET").arg(format!("other:{number}")).arg(1).exec(&mut connection).unwrap();
     }
     redis::cmd("SET").arg("oncegate:{not-a-key}").arg(1).exec(&mut connection).unwrap();
+    let damaged = format!("oncegate:{{{}}}", key());
+    redis::cmd("SET").arg(damaged).arg("no record").exec(&mut connection).unwrap();
     let store = connect(&server.url());
     let (key, fence) = (key(), owner());
     store.claim(&key, &pending(fence), KEEP).await.unwrap();
@@ -246,6 +249,29 @@ async fn a_full_server_refuses_claims_and_keeps_records() {
     // What is there is told to whoever wants to claim it: it can be replayed.
     let held = store.claim(&key_there, &pending(owner()), KEEP).await.unwrap();
     assert_eq!(held, Claimed::Held(pending(fence)));
+}
+
+/// A record that cannot be read is there, whatever else is wrong: where requests may pass a store
+/// that is down, this one must not.
+#[tokio::test]
+async fn a_server_that_takes_no_claims_tells_of_damaged_records() {
+    let settings = [
+        ["maxmemory", "1"],
+        // A server that evicts is refused before it is asked.
+        ["maxmemory-policy", "allkeys-lru"],
+    ];
+    for [name, value] in settings {
+        let server = Server::start(&["--maxmemory-policy", "noeviction"]);
+        let store = connect(&server.url());
+        let key = key();
+        let mut connection = server.connection();
+        let damaged = format!("oncegate:{{{key}}}");
+        redis::cmd("SET").arg(damaged).arg("no record").exec(&mut connection).unwrap();
+        redis::cmd("CONFIG").arg(&["SET", name, value]).exec(&mut connection).unwrap();
+        let _ = store.ping().await;
+        let error = store.claim(&key, &pending(owner()), KEEP).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{name}: {error}");
+    }
 }
 
 #[tokio::test]

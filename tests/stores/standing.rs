@@ -194,6 +194,50 @@ async fn a_primary_that_was_a_replica_meanwhile_is_noticed() {
     assert_eq!(claim(&store).await, Err(StoreErrorKind::DataLost));
 }
 
+/// Only who writes is told by the server that it has become a replica. Who looks sees it, and
+/// does not stay: the name leads to the new primary, while the old one closes no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sees_that_a_server_is_no_primary_connects_anew() {
+    let primary = Server::start(&[]);
+    let other = copying(primary.address(), &[]).await;
+    let link = Link::to(primary.address()).await;
+    let store = connect(&link.url(), Durability::Acknowledged);
+    assert_eq!(claim(&store).await, Ok(Claimed::Mine));
+    eventually("the replica has the claim", async || other.has_all_of(&primary)).await;
+    other.promote();
+    let port = other.address().port().to_string();
+    let mut connection = primary.connection();
+    redis::cmd("REPLICAOF").arg(&["127.0.0.1", &port]).exec(&mut connection).unwrap();
+    assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
+    link.lead_to(other.address());
+    eventually("it is at the new primary", async || match store.ping().await {
+        Ok(()) => true,
+        Err(error) if error.kind() == StoreErrorKind::DataLost => {
+            store.acknowledge_loss().await.is_ok()
+        }
+        Err(_) => false,
+    })
+    .await;
+    assert_eq!(claim(&store).await, Ok(Claimed::Mine));
+}
+
+/// It shows no marker, and says what is to be done all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_its_primary_names_it() {
+    let mut primary = Server::start(&[]);
+    let replica = copying(primary.address(), &["--replica-serve-stale-data", "no"]).await;
+    let port = primary.address().port().to_string();
+    primary.kill();
+    eventually("it has noticed", async || {
+        replica.every_info().get::<String>("master_link_status").as_deref() == Some("down")
+    })
+    .await;
+    let store = connect(&replica.url(), Durability::Acknowledged);
+    let error = store.verify().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains(&format!("name its primary, 127.0.0.1:{port}")), "{error}");
+}
+
 #[tokio::test]
 async fn a_server_that_forces_nothing_while_it_rewrites_is_refused() {
     let server = Server::start(&[&FORCED[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());

@@ -184,6 +184,7 @@ fn spawn(port: u16, arguments: &[String], folder: &std::path::Path) -> Child {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     address: SocketAddr,
+    server: Arc<watch::Sender<SocketAddr>>,
     to_cut: Arc<AtomicUsize>,
     condition: Arc<watch::Sender<Condition>>,
 }
@@ -206,7 +207,8 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (to_cut, condition) = (Arc::new(AtomicUsize::new(0)), watch::Sender::default());
-        let link = Self { address, to_cut, condition: Arc::new(condition) };
+        let server = Arc::new(watch::Sender::new(server));
+        let link = Self { address, server, to_cut, condition: Arc::new(condition) };
         let accepting = link.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -216,7 +218,7 @@ impl Link {
                     // An error is a connection that has ended, which is what links do.
                     tokio::select! {
                         _ = condition.wait_for(|now| *now == Condition::Down) => {}
-                        _ = link.forward(client, server) => {}
+                        _ = link.forward(client) => {}
                     }
                 });
             }
@@ -257,7 +259,13 @@ impl Link {
         self.condition.send_replace(Condition::Up);
     }
 
-    async fn forward(&self, client: TcpStream, server: SocketAddr) -> io::Result<()> {
+    /// Leads to another server from the next connection on, as a name does.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
+    }
+
+    async fn forward(&self, client: TcpStream) -> io::Result<()> {
+        let server = *self.server.borrow();
         let server = TcpStream::connect(server).await?;
         server.set_nodelay(true)?;
         client.set_nodelay(true)?;

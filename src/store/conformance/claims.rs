@@ -1,6 +1,6 @@
 //! Insert if absent, else return what is there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::task::JoinSet;
@@ -10,9 +10,14 @@ use super::{
     sample::{self, KEEP, done, owner, pending, unknown},
 };
 use crate::{
-    engine::record::{Done, Record, Recorded},
+    engine::{
+        policy::Keep,
+        record::{Done, Record, Recorded, StoreKey},
+    },
     store::Claimed,
 };
+
+const SHORT: Duration = Duration::from_millis(20);
 
 impl Suite {
     /// A claim of an absent key inserts exactly the record that was given.
@@ -77,10 +82,24 @@ impl Suite {
     /// # Panics
     /// When that is not so.
     pub async fn of_fifty_claims_one_wins(&self) {
+        self.one_wins(sample::key()).await;
+    }
+
+    /// The same where an old record is in the way that nobody has looked at since it expired.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub async fn of_fifty_claims_of_an_expired_key_one_wins(&self) {
         let key = sample::key();
+        let keep = Keep { record: SHORT, response: None };
+        assert_eq!(self.claim(&key, &pending(owner()), keep).await, Claimed::Mine);
+        self.time.elapse(SHORT * 2).await;
+        self.one_wins(key).await;
+    }
+
+    async fn one_wins(&self, key: StoreKey) {
         let mut claims = JoinSet::new();
-        for _ in 0..50 {
-            let store = Arc::clone(&self.store);
+        for store in self.ways(50) {
             claims.spawn(async move {
                 let record = pending(owner());
                 let claimed = store.claim(&key, &record, KEEP).await;

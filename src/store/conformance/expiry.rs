@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LONG, Suite,
+    LONG, STEP, Suite,
     sample::{KEEP, done, owner, pending, unknown},
 };
 use crate::{
@@ -74,6 +74,36 @@ impl Suite {
                 assert!(age < LONG, "{age:?} of a record that was just written");
             }
         }
+    }
+
+    /// The age of a record tells whose it is and how long ago he last wrote: a lookup that finds
+    /// nothing, and an operator, are believed by it.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub async fn an_age_counts_from_the_last_writing(&self) {
+        assert_eq!(self.age(&super::sample::key()).await, None, "the age of nothing");
+        // The swap's age has to be asked for soon after it, which a slow machine may miss.
+        for doubling in 0..8 {
+            let waited = SHORT * (1 << doubling);
+            let fence = owner();
+            let key = self.claimed(&pending(fence)).await;
+            self.time.elapse(waited).await;
+            // A store that cannot tell says so.
+            let Some((aged, age)) = self.age(&key).await else { return };
+            assert_eq!(aged, fence);
+            // Stores count in milliseconds.
+            assert!(age + STEP >= waited, "{age:?} after {waited:?}");
+            self.written(&key, &pending(fence.next()), KEEP).await;
+            let (aged, age) = self.age(&key).await.expect("it has told that of this record");
+            assert_eq!(aged, fence.next(), "whose age it is after a swap");
+            assert_eq!(self.remove(&key, fence.next()).await, Write::Applied);
+            assert_eq!(self.age(&key).await, None, "the age of what was removed");
+            if age < waited {
+                return;
+            }
+        }
+        panic!("the age was asked for too late eight times, or counts from before the swap");
     }
 
     /// A swap, as a renewal of the lease is one, starts the record's time anew.

@@ -77,20 +77,23 @@ impl Suite {
             }
         }
 
-        let listed = self.listed().await;
-        for (key, record) in there {
-            assert_eq!(listed.get(&key), Some(&Summary::of(&record)), "{key} in the listing");
-        }
-        for key in gone {
-            assert_eq!(listed.get(&key), None, "{key}, which is gone, in the listing");
+        // Pages of nothing lead on, too.
+        for limit in [3, 0] {
+            let listed = self.listed(limit).await;
+            for (key, record) in &there {
+                assert_eq!(listed.get(key), Some(&Summary::of(record)), "{key} in the listing");
+            }
+            for key in &gone {
+                assert_eq!(listed.get(key), None, "{key}, which is gone, in the listing");
+            }
         }
     }
 
-    async fn listed(&self) -> HashMap<StoreKey, Summary> {
+    async fn listed(&self, limit: usize) -> HashMap<StoreKey, Summary> {
         let mut listed = HashMap::new();
         let mut cursor = None;
         for _ in 0..PAGES {
-            let page = self.store.scan(cursor, 3).await;
+            let page = self.store.scan(cursor, limit).await;
             let page = page.unwrap_or_else(|error| panic!("scan: {error}"));
             listed.extend(page.records);
             cursor = page.next;

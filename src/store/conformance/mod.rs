@@ -70,6 +70,8 @@ impl Passing for RealTime {
 /// The suite, over one store.
 pub struct Suite {
     store: Arc<dyn Store>,
+    /// The same store by another way, or by the same.
+    other: Arc<dyn Store>,
     time: Arc<dyn Passing>,
 }
 
@@ -77,7 +79,14 @@ impl Suite {
     /// A suite that examines `store`, which goes by the clock of `time`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, time: Arc<dyn Passing>) -> Self {
-        Self { store, time }
+        Self { other: Arc::clone(&store), store, time }
+    }
+
+    /// Half of the callers that race each other take `other`: another handle of the same store,
+    /// as another process has it.
+    #[must_use]
+    pub fn beside(self, other: Arc<dyn Store>) -> Self {
+        Self { other, ..self }
     }
 
     /// Runs every case, in a Tokio runtime with its timer on.
@@ -91,6 +100,7 @@ impl Suite {
         self.a_held_key_shows_what_is_there().await;
         self.a_repeated_claim_is_mine().await;
         self.of_fifty_claims_one_wins().await;
+        self.of_fifty_claims_of_an_expired_key_one_wins().await;
 
         self.an_owner_swaps_and_repeats_it().await;
         self.another_token_is_fenced().await;
@@ -100,6 +110,7 @@ impl Suite {
         self.a_takeover_replaces_the_owner_it_saw().await;
         self.of_twenty_takeovers_one_wins().await;
         self.an_owner_removes_his_record().await;
+        self.a_removal_removes_no_takeover().await;
         self.a_pending_record_shows_no_old_response().await;
         self.a_response_of_a_mebibyte_is_kept().await;
 
@@ -109,8 +120,14 @@ impl Suite {
         self.an_old_responses_end_leaves_the_new_one().await;
         self.a_tombstone_is_taken_over().await;
         self.what_is_kept_for_ever_is_young().await;
+        self.an_age_counts_from_the_last_writing().await;
 
         self.a_listing_in_small_pages_is_complete().await;
+    }
+
+    /// The ways to the store in turn, for so many callers.
+    fn ways(&self, callers: usize) -> impl Iterator<Item = Arc<dyn Store>> {
+        [&self.store, &self.other].into_iter().cloned().cycle().take(callers)
     }
 
     async fn claim(&self, key: &StoreKey, record: &Record, keep: Keep) -> Claimed {

@@ -1,7 +1,5 @@
 //! Compare the fence, then replace or remove.
 
-use std::sync::Arc;
-
 use tokio::task::JoinSet;
 
 use super::{
@@ -132,8 +130,7 @@ impl Suite {
         let old = owner();
         let key = self.claimed(&unknown(old)).await;
         let mut takeovers = JoinSet::new();
-        for _ in 0..20 {
-            let store = Arc::clone(&self.store);
+        for store in self.ways(20) {
             takeovers.spawn(async move {
                 let record = pending(owner());
                 let write = store.swap(&key, old, &record, KEEP).await;
@@ -166,6 +163,43 @@ impl Suite {
         let next = pending(owner());
         assert_eq!(self.claim(&key, &next, KEEP).await, Claimed::Mine, "a key that was removed");
         assert_eq!(self.get(&key).await, Some(next));
+    }
+
+    /// An owner's removal and others' takeovers at the same time: what is taken over stays, and
+    /// what is removed is taken over by nobody.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub async fn a_removal_removes_no_takeover(&self) {
+        for round in 0..20 {
+            let old = owner();
+            let key = self.claimed(&unknown(old)).await;
+            let mut ends = JoinSet::new();
+            for (at, store) in self.ways(8).enumerate() {
+                ends.spawn(async move {
+                    let takes_over = (at / 2 + round) % 2 == 0;
+                    let record = takes_over.then(|| pending(owner()));
+                    let write = match &record {
+                        Some(record) => store.swap(&key, old, record, KEEP).await,
+                        None => store.remove(&key, old).await,
+                    };
+                    (record, write.unwrap_or_else(|error| panic!("a race: {error}")))
+                });
+            }
+            let applied = ends.join_all().await.into_iter();
+            let applied = applied.filter(|(_, write)| *write == Write::Applied);
+            let (taken, removed): (Vec<_>, Vec<_>) =
+                applied.map(|(record, _)| record).partition(Option::is_some);
+            let there = self.get(&key).await;
+            match &*taken {
+                [] => assert_eq!(there, None, "what was removed"),
+                [taken] => {
+                    assert_eq!(removed.len(), 0, "removals of what was taken over");
+                    assert_eq!(there, *taken, "what was taken over");
+                }
+                more => panic!("{} takeovers of one record", more.len()),
+            }
+        }
     }
 
     /// A record that is not done shows no response of an earlier one, and a later

@@ -69,10 +69,16 @@ impl Job {
         }
     }
 
-    /// Whether it is a claim of somebody who has left.
+    /// Whether it would give a key to somebody who has left.
     pub(super) fn is_abandoned(&self) -> bool {
-        matches!(self, Self::Claim { reply, .. } if reply.is_closed())
-            && !is_active(Mutant::MakeAbandonedClaims)
+        let is_left = match self {
+            Self::Claim { reply, .. } => reply.is_closed(),
+            Self::Swap { expect, fence, reply, .. } => {
+                expect.token != fence.token && reply.is_closed()
+            }
+            Self::Remove { .. } | Self::Ping { .. } => false,
+        };
+        is_left && !is_active(Mutant::MakeAbandonedClaims)
     }
 
     /// Whether it leaves nothing behind.

@@ -103,7 +103,7 @@ pub(super) fn put(out: &mut Vec<u8>, key: &StoreKey, row: Option<&Row>) {
     out.put_u64(row.until);
     out.put_u64(row.response_until);
     for part in std::iter::once(&row.head).chain(&row.response) {
-        out.put_u32(u32::try_from(part.len()).expect("responses are limited far below 4 GiB"));
+        out.put_u32(u32::try_from(part.len()).expect("a policy records 256 MiB at the most"));
         out.put_slice(part);
     }
 }

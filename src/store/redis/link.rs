@@ -195,9 +195,18 @@ impl Link {
             });
             in_time.await
         };
-        match &result {
-            Err(error) if spoils_connection(error) => self.discard(number),
-            Ok(_) | Err(_) => self.keep(number, timer),
+        let is_spoilt = match &result {
+            Err(error) => spoils_connection(error),
+            Ok(_) => {
+                matches!(request, Request::Look)
+                    && self.guard.is_at_no_primary()
+                    && !is_active(Mutant::StayWithReplica)
+            }
+        };
+        if is_spoilt {
+            self.discard(number);
+        } else {
+            self.keep(number, timer);
         }
         result
     }
@@ -311,7 +320,8 @@ fn late() -> RedisError {
 
 /// Whether to go on with another connection. A time-out counts, because the
 /// network may have swallowed the connection without a word; so does a server that
-/// has become a replica, because its name may lead to the new primary.
+/// has become a replica, because its name may lead to the new primary. Who does not
+/// write hears of that by a look, which succeeds.
 fn spoils_connection(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || verify::is_read_only(error)
 }

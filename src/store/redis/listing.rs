@@ -53,8 +53,10 @@ impl RedisStore {
         let reply = self.link.run("scan", Request::Send(Commands::Many(&pipeline))).await?;
         let rows: Vec<(Option<Vec<u8>>, bool)> = read(reply, "scan")?;
         for (key, (head, response_is_there)) in keys.into_iter().zip(rows) {
-            if let Some(head) = head {
-                page.records.push((key, codec::decode_summary(&head, response_is_there)?));
+            let Some(head) = head else { continue };
+            match codec::decode_summary(&head, response_is_there) {
+                Ok(summary) => page.records.push((key, summary)),
+                Err(error) => tracing::error!(%error, "a record is not listed"),
             }
         }
         Ok(())

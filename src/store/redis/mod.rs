@@ -250,6 +250,12 @@ impl Store for RedisStore {
         // A server that takes no claims is read from all the same.
         match self.get(key).await {
             Ok(Some(held)) if held.fence().token != record.fence().token => Ok(Claimed::Held(held)),
+            // There is a record, and nobody may pass it.
+            Err(unread)
+                if unread.kind() == StoreErrorKind::Corrupt && !is_active(Mutant::HideDamage) =>
+            {
+                Err(unread)
+            }
             Ok(_) | Err(_) => Err(error),
         }
     }

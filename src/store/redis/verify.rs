@@ -19,7 +19,7 @@ pub(super) struct Unfit {
     pub(super) kind: StoreErrorKind,
     /// Goes on from "Redis at HOST:PORT".
     pub(super) why: String,
-    /// It takes no writes.
+    /// It is no primary, or not yet: somebody else may be.
     pub(super) is_no_primary: bool,
 }
 

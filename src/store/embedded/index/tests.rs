@@ -202,6 +202,20 @@ fn what_has_expired_meanwhile_leaves_nothing_to_merge() {
 }
 
 #[test]
+fn what_expires_while_it_is_merged_leaves_nothing() {
+    let database = database();
+    let mut index = filled(&database, 128);
+    write(&database, &mut index, |writing| assert_eq!(move_on(writing, 10), 10));
+    assert!(index.growing.is_some());
+    write(&database, &mut index, |writing| {
+        (0..128).for_each(|number| assert!(writing.remove(&half(number)).unwrap().is_some()));
+    });
+    assert_eq!((kinds(&index), index.growing), (vec![false], None));
+    assert!(!read(&database, &index).is_due().unwrap());
+    holds(&database, &index, |_| None);
+}
+
+#[test]
 fn more_keys_make_larger_generations_and_not_many() {
     let database = database();
     let mut index = Index::of(&database, 4);

@@ -63,15 +63,22 @@ impl Writing<'_> {
     /// and returns what there is when the transaction has been committed.
     pub(in super::super) fn close(self, transaction: &WriteTransaction) -> Result<Index, Broken> {
         let Self { opened: Opened { generations, growing }, taken, fewest } = self;
+        let youngest = generations.len() - 1;
+        let mut counted = Vec::with_capacity(generations.len());
+        for (generation, keys) in generations {
+            counted.push((keys.len().map_err(broken)?, generation, keys));
+        }
+        // The generation that grows is full when nothing is left to merge into it.
+        let merges =
+            counted.iter().any(|(count, other, _)| *count > 0 && other.merges_into(growing));
+        let (growing, full) = if merges { (growing, None) } else { (None, growing) };
         let mut next = Next {
             all: 0,
             table: transaction.open_table(GENERATIONS).map_err(broken)?,
             filters: transaction.open_table(FILTERS).map_err(broken)?,
             index: Index { generations: Vec::new(), growing, taken, fewest },
         };
-        let youngest = generations.len() - 1;
-        for (at, (generation, keys)) in generations.into_iter().enumerate() {
-            let count = keys.len().map_err(broken)?;
+        for (at, (count, generation, keys)) in counted.into_iter().enumerate() {
             next.all += count;
             if at < youngest && count == 0 && growing != Some(generation.number) {
                 drop(keys);
@@ -79,10 +86,12 @@ impl Writing<'_> {
                 next.table.remove(generation.number).map_err(broken)?;
                 next.filters.remove(generation.number).map_err(broken)?;
             } else {
+                if full == Some(generation.number) {
+                    write(&mut next.filters, &generation)?;
+                }
                 next.index.generations.push(generation);
             }
         }
-        next.finish_merge()?;
         next.turn_over(transaction)?;
         Ok(next.index)
     }
@@ -100,20 +109,6 @@ struct Next<'t> {
 }
 
 impl Next<'_> {
-    /// The generation that was growing is full when the others are gone.
-    fn finish_merge(&mut self) -> Result<(), Broken> {
-        let Some(number) = self.index.growing else { return Ok(()) };
-        let generations = &self.index.generations;
-        if generations.iter().any(|other| other.merges_into(Some(number))) {
-            return Ok(());
-        }
-        if let Some(merged) = generations.iter().find(|other| other.number == number) {
-            write(&mut self.filters, merged)?;
-        }
-        self.index.growing = None;
-        Ok(())
-    }
-
     /// When the youngest is full, begins the next, and before it one to merge into if there
     /// are enough to be merged.
     fn turn_over(&mut self, transaction: &WriteTransaction) -> Result<(), Broken> {

@@ -36,7 +36,7 @@ impl Responses {
         let mut bytes = Vec::new();
         row::put(&mut bytes, key, Some(row));
         bytes.put_u32(crc32fast::hash(&bytes));
-        let length = u32::try_from(bytes.len()).expect("responses are limited far below 4 GiB");
+        let length = u32::try_from(bytes.len()).expect("a policy records 256 MiB at the most");
         let number = self.with_room(Window::of(row.response_until, now), length)?;
         let extent = self.extents.get_mut(&number).expect("it has room");
         let offset = extent.used;

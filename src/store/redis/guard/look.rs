@@ -56,7 +56,7 @@ impl Guard {
         let taken = if unfit.as_ref().is_some_and(|unfit| unfit.is_no_primary) {
             Taken::Nothing
         } else {
-            self.mark(connection, &info, forces_writes, lies).await?
+            self.mark(connection, &info, forces_writes, lies?).await?
         };
         let now = match goal {
             Some(goal) if unfit.is_some() => Replicas::BehindUntil(goal),
@@ -128,10 +128,12 @@ impl Guard {
     }
 }
 
-/// What the server says of itself, the marker, and how it writes: one round trip.
-async fn ask(
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<(InfoDict, Option<Vec<u8>>, HashMap<String, String>)> {
+/// What a server says of itself, the marker, and how it writes.
+type Said = (InfoDict, RedisResult<Option<Vec<u8>>>, HashMap<String, String>);
+
+/// One round trip. A server that loads its data, or has lost its primary, says so, and shows no
+/// marker.
+async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Said> {
     let mut pipeline = Pipeline::with_capacity(3);
     pipeline.cmd("INFO").cmd("GET").arg(marker::NAME);
     pipeline.cmd("CONFIG").arg("GET").arg(&verify::WRITING);
@@ -139,7 +141,7 @@ async fn ask(
     let mut replies = replies.into_iter();
     let mut next = || replies.next().unwrap_or(Value::Nil).extract_error();
     let info = InfoDict::from_redis_value(next()?)?;
-    let lies = FromRedisValue::from_redis_value(next()?)?;
+    let lies = next().and_then(|lies| Ok(FromRedisValue::from_redis_value(lies)?));
     // A user may not be allowed to ask this.
     let settings = next().ok().and_then(|reply| FromRedisValue::from_redis_value(reply).ok());
     Ok((info, lies, settings.unwrap_or_default()))

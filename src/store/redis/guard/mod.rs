@@ -106,6 +106,12 @@ impl Guard {
         marker != Some(&self.standing().written)
     }
 
+    /// Whether the last look was at a server that is no primary.
+    pub(super) fn is_at_no_primary(&self) -> bool {
+        self.refuses.load(Ordering::Acquire)
+            && self.standing().unfit.as_ref().is_some_and(|unfit| unfit.is_no_primary)
+    }
+
     /// Whether claims may be made.
     pub(super) fn admit(&self) -> Result<(), StoreError> {
         if self.refuses.load(Ordering::Acquire) { self.verdict() } else { Ok(()) }
