@@ -267,7 +267,7 @@ impl EmbeddedStore {
         let limit = self.reply_within;
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
-        // What is taken back is done when the disk is back, whoever still waits for it.
+        // A removal is done when the disk is back, whoever still waits for it.
         let waits = job.takes_back() || is_active(Mutant::QueueAtHungDisk);
         if !waits && self.shared.hand.is_busy_for(limit) {
             return Err(self.late().undone());

@@ -11,8 +11,9 @@ use crate::store::Durability;
 /// acknowledges by itself, an alarm and no refusals after a loss of data.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// How long to wait for a reply. An operation is repeated once, so it takes
-    /// twice as long at the most.
+    /// How long to wait for a reply. What breaks is sent once more, so a way to the server and
+    /// back takes twice as long at the most. A claim may be several: a look at a server that was
+    /// found unfit before, and a reading where it takes no claims.
     pub reply_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
