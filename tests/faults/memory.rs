@@ -27,7 +27,7 @@ async fn exhausted_by_responses() {
     let store = format!("file:{}", folder.path().display());
     let config = folder.path().join("gate.toml");
     let settings = "[store]\ncache = \"0\"\n[idempotency]\nlease = \"300ms\"\n\
-                    max_response_body = \"300MB\"\n";
+                    max_response_body = \"250MB\"\n";
     std::fs::write(&config, settings).unwrap();
     let mut command = Command::new("sh");
     let script = format!("ulimit -v {LIMIT}; exec \"$0\" \"$@\"");
