@@ -237,17 +237,30 @@ impl EmbeddedStore {
             Err(error) if would_wait(&error) => {}
             found => return found.map_err(unreadable),
         }
-        // The index has it, so it is no key of which nothing is known.
+        let key = *key;
+        self.elsewhere("a record that is not in memory", move |shared| {
+            shared.find(&key, now, Haste::Wait)
+        })
+        .await
+    }
+
+    /// Reads `what` where nobody else waits for it, for as long as the disk may take. If that is
+    /// not long enough it is there all the same, so no error here says that nothing is known.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        what: &str,
+        read: impl FnOnce(&Shared) -> Result<T, Broken> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let unread = || {
-            let what = "the embedded store cannot read a record that is not in memory";
+            let what = format!("the embedded store cannot read {what}");
             StoreError::new(StoreErrorKind::Corrupt, what)
         };
-        let (shared, readers, key) = (Arc::clone(&self.shared), Arc::clone(&self.readers), *key);
+        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
         let read = async {
             let place = readers.acquire_owned().await;
             let read = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                shared.find(&key, now, Haste::Wait)
+                read(&shared)
             });
             read.await.map_err(|_| unread())?.map_err(unreadable)
         };

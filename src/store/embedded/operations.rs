@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{
     EmbeddedStore,
     job::{self, Job},
-    unreadable,
+    recent::Shared,
 };
 use crate::{
     engine::{
@@ -19,6 +19,9 @@ use crate::{
     mutants::{Mutant, is_active},
     store::{Claimed, Cursor, Page, Store, StoreError, Write},
 };
+
+/// The most rows of a page, which has as long as any operation.
+const PAGE: usize = 1000;
 
 #[async_trait]
 impl Store for EmbeddedStore {
@@ -78,7 +81,9 @@ impl Store for EmbeddedStore {
 
     async fn scan(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
         let after = cursor.and_then(|cursor| StoreKey::from_hex(&cursor.0));
-        let (rows, end) = self.shared.list(after, limit.max(1)).map_err(unreadable)?;
+        let limit = limit.clamp(1, PAGE);
+        let list = move |shared: &Shared| shared.list(after, limit);
+        let (rows, end) = self.elsewhere("a part of its listing", list).await?;
         let now = self.shared.ambient.now();
         let mut records = Vec::with_capacity(rows.len());
         for (key, row) in rows {

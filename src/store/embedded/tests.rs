@@ -128,6 +128,10 @@ async fn a_response_that_is_not_in_memory_holds_up_nobody_else() {
 
     let store = open(Duration::from_millis(100));
     responses.hang(true);
+    let begun = Instant::now();
+    let error = store.scan(None, usize::MAX).await.unwrap_err();
+    assert!(error.to_string().contains("no reply within"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "the thread has stood still");
     let error = store.claim(&key, &pending, keep).await.unwrap_err();
     // No time-out: nothing may pass of which the store knows that it is there.
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
