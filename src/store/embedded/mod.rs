@@ -11,7 +11,7 @@
 //!    It removes what has expired, too. Nobody waits for it.
 //! 3. Opening the folder puts what the journal holds into the tables first.
 //! 4. A disk that hangs is an error in time. What was asked of it may be done all the same, but
-//!    for a claim that nobody waits for any more.
+//!    for a claim or a take-over that nobody waits for any more.
 //! 5. A disk that is full is waited for: nothing is begun that may have no room, and what is there
 //!    is told meanwhile.
 //!
@@ -30,29 +30,22 @@ use std::{
 };
 
 use redb::{Database, StorageBackend, backends::FileBackend};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::timeout,
-};
+use tokio::sync::Semaphore;
 
 use self::{
     committer::Committer,
     folder::not_opened,
-    job::{Job, Reply},
+    job::Job,
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
-    recent::{Found, Room, Shared},
-    responses::Haste,
+    recent::{Room, Shared},
     tables::{Broken, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
-use crate::{
-    ambient::Ambient,
-    engine::record::{StoreKey, Timestamp},
-    mutants::{Mutant, is_active},
-};
+use crate::ambient::Ambient;
 
+mod asking;
 mod committer;
 #[cfg(test)]
 mod common;
@@ -228,72 +221,6 @@ impl EmbeddedStore {
             reply_within: options.reply_timeout,
             readers: Arc::new(Semaphore::new(READERS)),
         })
-    }
-
-    /// The row of `key`; what has expired `now` may be left out. It is read here if it is in
-    /// memory, or else where nobody else waits for it, for as long as the disk may take.
-    async fn find(&self, key: &StoreKey, now: Timestamp) -> Result<Found, StoreError> {
-        match self.shared.find(key, now, Haste::Now) {
-            Err(error) if would_wait(&error) => {}
-            found => return found.map_err(unreadable),
-        }
-        let key = *key;
-        self.elsewhere("a record that is not in memory", move |shared| {
-            shared.find(&key, now, Haste::Wait)
-        })
-        .await
-    }
-
-    /// Reads `what` where nobody else waits for it, for as long as the disk may take. If that is
-    /// not long enough it is there all the same, so no error here says that nothing is known.
-    async fn elsewhere<T: Send + 'static>(
-        &self,
-        what: &str,
-        read: impl FnOnce(&Shared) -> Result<T, Broken> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let unread = || {
-            let what = format!("the embedded store cannot read {what}");
-            StoreError::new(StoreErrorKind::Corrupt, what)
-        };
-        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
-        let read = async {
-            let place = readers.acquire_owned().await;
-            let read = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                read(&shared)
-            });
-            read.await.map_err(|_| unread())?.map_err(unreadable)
-        };
-        timeout(self.reply_within, read)
-            .await
-            .unwrap_or_else(|_| Err(unread().because(self.late())))
-    }
-
-    fn late(&self) -> StoreError {
-        StoreError::timeout("the disk of the embedded store", self.reply_within)
-    }
-
-    /// Hands an operation to the committer and waits for its answer, for as long as the disk
-    /// may take.
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        self.shared.check().map_err(StoreError::undone)?;
-        let limit = self.reply_within;
-        let (reply, answer) = oneshot::channel();
-        let job = job(reply);
-        // A removal is done when the disk is back, whoever still waits for it.
-        let waits = job.takes_back() || is_active(Mutant::QueueAtHungDisk);
-        if !waits && self.shared.hand.is_busy_for(limit) {
-            return Err(self.late().undone());
-        }
-        if let Some(jobs) = &self.jobs {
-            // A queue without a reader drops the job, which the next line notices.
-            let _ = jobs.send(job);
-        }
-        let answer = async { answer.await.unwrap_or_else(|_| Err(StoreError::failed())) };
-        if is_active(Mutant::WaitForDisk) {
-            return answer.await;
-        }
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(self.late()))
     }
 }
 

@@ -16,7 +16,10 @@ use crate::{
     engine::{
         fingerprint::Fingerprint,
         policy::Keep,
-        record::{Done, Fence, Pending, Reason, Record, Recorded, StoredResponse, Unknown},
+        record::{
+            Done, Fence, Pending, Reason, Record, Recorded, StoreKey, StoredResponse, Timestamp,
+            Unknown,
+        },
     },
     store::{Claimed, Store, Write},
 };
