@@ -144,6 +144,11 @@ pub use layer::{
     Resolved, ResponseBody, ResponseFuture, UpstreamError,
 };
 
+/// Its examples are compiled like those of this documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

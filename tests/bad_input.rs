@@ -191,6 +191,30 @@ async fn heads_that_are_too_long() {
     assert_eq!(send(gate.address, &post("/raw/long", "k", "")).await.text(), "ok");
 }
 
+/// A hundred fields, those that frame the message among them.
+#[tokio::test]
+async fn heads_of_too_many_fields() {
+    let (backend, gate) = both("").await;
+    let fields = |count: usize| "X-Field: 1\r\n".repeat(count);
+    for (more, status) in [(97, 201), (98, 431)] {
+        let key = format!("Idempotency-Key: {more}\r\n");
+        let more = fields(more);
+        let request =
+            format!("POST /pay HTTP/1.1\r\nHost: g\r\n{key}{more}Content-Length: 3\r\n\r\npay");
+        assert_eq!(send(gate.address, request.as_bytes()).await.status, status);
+    }
+    assert_eq!(backend.count(), 1);
+    for (name, more, status) in [("all", 99, 200), ("more", 100, 502)] {
+        let more = fields(more);
+        let response = format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok");
+        backend.put(name, response.as_bytes());
+        let answer = send(gate.address, &post(&format!("/raw/{name}"), name, "")).await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    let retry = send(gate.address, &post("/raw/more", "more", "")).await;
+    assert_eq!((retry.status, retry.problem()), (409, "outcome-unknown".to_owned()));
+}
+
 #[tokio::test]
 async fn http_1_0() {
     let (backend, gate) = both("").await;

@@ -290,7 +290,7 @@ async fn a_connection_that_is_never_made_was_sent_nothing() {
 
 #[tokio::test]
 async fn silence_is_an_unknown_outcome() {
-    let (backend, gate) = both("[upstream]\nresponse_timeout = \"100ms\"").await;
+    let (backend, gate) = both("[upstream]\nresponse_timeout = \"1s\"").await;
     let first = send(gate.address, &post("/hang", "k", "")).await;
     assert_eq!((first.status, first.problem()), (504, "outcome-unknown".to_owned()));
     let retry = send(gate.address, &post("/hang", "k", "")).await;

@@ -87,6 +87,25 @@ async fn what_was_not_executed_is_dispatched_once_after_the_quiescence() {
     assert_eq!(backend.executions("k"), 1);
 }
 
+/// The first attempt is still on its way when the first lookups find nothing.
+#[tokio::test]
+async fn what_arrives_within_the_quiescence_is_not_sent_again() {
+    let (backend, gate) = both(&reconcile("3s")).await;
+    assert_eq!(send(gate.address, &pay("/late-once/1", "k")).await.status, 502);
+    assert_eq!(backend.executions("k"), 0, "it has not arrived yet");
+    let mut retries = 0;
+    let answer = loop {
+        let retry = send(gate.address, &pay("/late-once/1", "k")).await;
+        if !is_unknown(&retry) {
+            break retry;
+        }
+        retries += 1;
+    };
+    assert!(retries > 0, "lookups before it has arrived prove nothing");
+    assert_eq!((answer.status, answer.header("idempotent-reconciled")), (200, "true"));
+    assert_eq!(backend.executions("k"), 1);
+}
+
 /// On Redis, across two gates, when the first owner is long gone.
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,7 +111,7 @@ const AIMS: [Aim; 11] = [
         limit: Limit::AtLeast(6000.0),
     },
     Aim {
-        what: "replays from the cache, 1 thread / those of idempotent-proxy, both on Redis",
+        what: "replays from the cache, 1 thread / those of idempotent-proxy from Redis",
         row: rows::CACHED,
         other: Some(rows::RIVAL_REPLAY),
         figure: Figure::RateOver,

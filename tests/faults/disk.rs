@@ -1,6 +1,7 @@
 //! A full disk: row 17.
 
 use std::{
+    cell::Cell,
     process::Command,
     time::{Duration, Instant},
 };
@@ -88,4 +89,54 @@ async fn full_while_responses_are_recorded() {
         send(gate.address, &post("/pay", "new", "pay")).await.status == 201
     })
     .await;
+}
+
+/// Row 17: a file system that somebody else fills. The gate refuses what is new, tells what it
+/// has, and goes on by itself when there is room again.
+///
+/// The file system is mounted where only the gate sees it, which not everybody may do. `.ci/run`
+/// runs this where it can be done, and says where it cannot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "mounts a file system; run by .ci/run"]
+async fn filled_by_somebody_else() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=48m none \"$1\" && shift && exec \"$0\" \"$@\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(program());
+    command.arg(folder.path());
+    command.args(["serve", "--store", &format!("file:{place}"), "--upstream", &backend.url()]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut gate = Process::run(command);
+    assert_eq!(pay(gate.address, "/pay", "known").await.status, 201);
+
+    let filler = format!("/proc/{}/root{place}/filler", gate.id());
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(1), &mut file).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let keys = Cell::new(0);
+    eventually("new requests are refused", async || {
+        keys.set(keys.get() + 1);
+        let answer = pay(gate.address, "/large/200000", &format!("k-{}", keys.get())).await;
+        answer.status == 503 && answer.problem() == "store-unavailable"
+    })
+    .await;
+    let keys = keys.get();
+    assert_eq!(backend.executions(&format!("k-{keys}")), 0, "refused before it was sent");
+    let replay = pay(gate.address, "/pay", "known").await;
+    assert_eq!((replay.status, replay.header("idempotent-replayed")), (201, "true"));
+    let (status, said) = gate.readyz().await;
+    assert_eq!(status, 503, "{said}");
+
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    eventually("it goes on by itself", async || {
+        pay(gate.address, "/pay", "new").await.status == 201
+    })
+    .await;
+    assert!(gate.is_alive());
+    for key in (1..=keys).map(|number| format!("k-{number}")) {
+        assert!(backend.executions(&key) <= 1, "{key} was executed once at the most");
+    }
 }

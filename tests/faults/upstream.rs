@@ -105,7 +105,7 @@ async fn a_connection_closed_as_the_request_arrives_executed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_by_more_than_the_time_out() {
     let (redis, backend) = (Server::start(&[]), Backend::start().await);
-    let settings = "[upstream]\nresponse_timeout = \"200ms\"\n";
+    let settings = "[upstream]\nresponse_timeout = \"1s\"\n";
     let [gate, other] =
         [(); 2].map(|()| Process::configured(&redis.url(), &backend.url(), settings));
     let first = pay(gate.address, "/gate/a", "k").await;
@@ -126,13 +126,13 @@ async fn late_by_more_than_the_time_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_for_several_leases() {
     let (redis, backend) = (Server::start(&[]), Backend::start().await);
-    let settings = "[upstream]\nresponse_timeout = \"10s\"\n[idempotency]\nlease = \"700ms\"\n";
+    let settings = "[upstream]\nresponse_timeout = \"10s\"\n[idempotency]\nlease = \"1500ms\"\n";
     let [gate, other] =
         [(); 2].map(|()| Process::configured(&redis.url(), &backend.url(), settings));
-    let running = crate::spawn_pay(gate.address, "/slow/2500", "k");
+    let running = crate::spawn_pay(gate.address, "/slow/5000", "k");
     eventually("the backend has it", async || backend.count() == 1).await;
     eventually("it is recorded", async || {
-        let duplicate = pay(other.address, "/slow/2500", "k").await;
+        let duplicate = pay(other.address, "/slow/5000", "k").await;
         assert!(is_in_use(&duplicate) || duplicate.status == 201, "{duplicate:?}");
         duplicate.status == 201
     })

@@ -185,11 +185,21 @@ async fn a_server_that_does_not_answer_is_a_time_out() {
 
 #[tokio::test]
 async fn a_server_that_evicts_is_refused() {
-    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
-    let error = connect(&server.url()).verify().await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
-    for words in ["allkeys-lru", "maxmemory-policy noeviction", "store.allow_eviction = true"] {
-        assert!(error.to_string().contains(words), "{error}");
+    let server = Server::start(&[]);
+    let mut connection = server.connection();
+    let kinds = ["allkeys", "volatile"];
+    let named =
+        kinds.iter().flat_map(|keys| ["lru", "lfu", "random"].map(|how| format!("{keys}-{how}")));
+    for policy in named.chain(["volatile-ttl".to_owned()]) {
+        redis::cmd("CONFIG")
+            .arg(&["SET", "maxmemory-policy", &policy])
+            .exec(&mut connection)
+            .unwrap();
+        let error = connect(&server.url()).verify().await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+        for words in [&*policy, "maxmemory-policy noeviction", "store.allow_eviction = true"] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
     let options = RedisOptions { allow_eviction: true, ..RedisOptions::default() };
     RedisStore::connect(&server.url(), options).unwrap().verify().await.unwrap();

@@ -17,6 +17,7 @@
 //! | `/large/N` | answers with N bytes |
 //! | `/lost` | resets without executing anything |
 //! | `/lost-once/NAME` | the first time like `/lost`, then 201 |
+//! | `/late-once/NAME` | the first time resets, and executes it 300 ms later; then 201 |
 //! | `/lookup/TEXT` | 200 with a list if a request with that body was executed, else 404 |
 //! | anything else | 201 |
 
@@ -24,6 +25,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -31,6 +33,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+
+/// How long a request is on its way after its connection broke.
+const LATE: Duration = Duration::from_millis(300);
 
 /// A request as the backend read it.
 #[derive(Clone, Debug)]
@@ -135,6 +140,10 @@ impl Backend {
             || path.starts_with("/lost") && !path.starts_with("/lost-")
     }
 
+    fn is_late(&self, path: &str) -> bool {
+        path.starts_with("/late-once/") && self.ledger.lost.lock().unwrap().insert(path.to_owned())
+    }
+
     fn look_up(&self, body: &str) -> Vec<u8> {
         let requests = self.ledger.requests.lock().unwrap();
         let posted = requests.iter().filter(|seen| seen.line.starts_with("POST "));
@@ -149,6 +158,12 @@ impl Backend {
         while let Some(seen) = read(&mut stream, &mut buffer).await {
             if self.loses(seen.path()) {
                 return stream.set_zero_linger().unwrap();
+            }
+            if self.is_late(seen.path()) {
+                stream.set_zero_linger().unwrap();
+                drop(stream);
+                tokio::time::sleep(LATE).await;
+                return self.ledger.requests.lock().unwrap().push(seen);
             }
             let execution = {
                 let mut requests = self.ledger.requests.lock().unwrap();

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -271,13 +271,26 @@ impl Link {
         client.set_nodelay(true)?;
         let (mut asking, mut told) = client.into_split();
         let (mut replying, mut asked) = server.into_split();
-        let asked = async { tokio::io::copy(&mut asking, &mut asked).await.map(drop) };
+        // A reply to a look, which a gate takes when it likes, is not the one that is to be lost.
+        let looks = AtomicBool::new(false);
+        let asked = async {
+            let mut bytes = [0; 4096];
+            loop {
+                let length = asking.read(&mut bytes).await?;
+                if length == 0 {
+                    return Ok(());
+                }
+                let bytes = &bytes[..length];
+                looks.store(bytes.windows(6).any(|word| word == b"INFO\r\n"), SeqCst);
+                asked.write_all(bytes).await?;
+            }
+        };
         let replied = async {
             let mut condition = self.condition.subscribe();
             let mut bytes = [0; 4096];
             loop {
                 let length = replying.read(&mut bytes).await?;
-                if length == 0 || self.to_cut.swap(0, SeqCst) > 0 {
+                if length == 0 || !looks.load(SeqCst) && self.to_cut.swap(0, SeqCst) > 0 {
                     return Ok(());
                 }
                 // A link that is cut while it holds something back loses it.

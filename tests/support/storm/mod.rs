@@ -52,7 +52,8 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-/// The settings of every gate: limits short, so that a minute sees many of them, but
+/// The settings of every gate: limits short, so that a minute sees many of them, and a gate that
+/// is paused for long has slept through its leases, but
 /// what is recorded outlives the run. Keys whose client gave up are asked for once
 /// more at its end.
 const SETTINGS: &str = r#"
@@ -64,7 +65,7 @@ response_timeout = "3s"
 timeout = "500ms"
 cache = "8MiB"
 [idempotency]
-lease = "2s"
+lease = "1s"
 retention = "2h"
 tombstone = "1h"
 unknown_retention = "3h"
