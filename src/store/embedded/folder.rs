@@ -10,10 +10,10 @@ use redb::{DatabaseError, backends::FileBackend};
 
 use super::{
     FILE,
+    disk::{Room, Space},
     journal::File,
     paced::Paced,
     peeking::{self, Peeking},
-    recent::{Room, Space},
     tables::unavailable,
 };
 use crate::store::{StoreError, StoreErrorKind};

@@ -34,12 +34,13 @@ use tokio::sync::Semaphore;
 
 use self::{
     committer::Committer,
+    disk::Room,
     folder::not_opened,
     job::Job,
     journal::{File, Journal},
     mover::Mover,
     paced::Paced,
-    recent::{Room, Shared},
+    recent::Shared,
     tables::{Broken, unavailable},
 };
 use super::{StoreError, StoreErrorKind};
@@ -49,6 +50,7 @@ mod asking;
 mod committer;
 #[cfg(test)]
 mod common;
+mod disk;
 mod filter;
 mod first;
 mod folder;

@@ -20,7 +20,8 @@ use std::{
 };
 
 use super::{
-    recent::{Fuse, Shared, Space},
+    disk::Space,
+    recent::{Fuse, Shared},
     row::Changes,
     shelf,
     tables::{Broken, Layout, Reader},
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         ambient::System,
-        store::embedded::{common::Common, meta, recent::Room},
+        store::embedded::{common::Common, disk::Room, meta},
     };
 
     /// However much is to be moved, small tables do not ask for a large disk.

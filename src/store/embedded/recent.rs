@@ -12,18 +12,17 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use redb::Database;
 
 use super::{
+    disk::{Hand, Room, Space},
     responses::Haste,
     row::{Changes, Row},
     tables::{self, Broken, Reader, halves},
@@ -53,34 +52,6 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
 }
 
-/// Says how much room there is; `None`: nobody knows.
-pub(super) struct Room(Box<dyn Fn() -> Option<Space> + Send + Sync>);
-
-/// How many bytes there are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Space {
-    /// Left on the disk.
-    pub(super) left: u64,
-    /// In the tables.
-    pub(super) tables: u64,
-}
-
-impl Room {
-    pub(super) fn new(ask: impl Fn() -> Option<Space> + Send + Sync + 'static) -> Self {
-        Self(Box::new(ask))
-    }
-
-    pub(super) fn unknown() -> Self {
-        Self::new(|| None)
-    }
-}
-
-impl fmt::Debug for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Room(..)")
-    }
-}
-
 /// Says so when a thread panics: otherwise others would wait for it.
 pub(super) struct Fuse<'s>(pub(super) &'s Shared);
 
@@ -89,34 +60,6 @@ impl Drop for Fuse<'_> {
         if thread::panicking() {
             self.0.failed.store(true, Relaxed);
         }
-    }
-}
-
-/// Since when the committer has had a batch in hand.
-#[derive(Debug)]
-pub(super) struct Hand {
-    opened: Instant,
-    /// In milliseconds since then, and one more; 0: it waits for work.
-    since: AtomicU64,
-}
-
-impl Hand {
-    pub(super) fn take(&self) {
-        self.since.store(self.now(), Relaxed);
-    }
-
-    pub(super) fn lay_down(&self) {
-        self.since.store(0, Relaxed);
-    }
-
-    /// Whether it is the same batch since so long.
-    pub(super) fn is_busy_for(&self, limit: Duration) -> bool {
-        let since = self.since.load(Relaxed);
-        since != 0 && u128::from(self.now().saturating_sub(since)) > limit.as_millis()
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 }
 
@@ -163,7 +106,7 @@ impl Shared {
             ambient,
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
-            hand: Hand { opened: Instant::now(), since: AtomicU64::new(0) },
+            hand: Hand::empty(),
             room,
             lacks_room: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -172,7 +115,7 @@ impl Shared {
 
     /// How much room there is, as far as that is known.
     pub(super) fn room(&self) -> Space {
-        (self.room.0)().unwrap_or(Space { left: u64::MAX, tables: 0 })
+        self.room.space()
     }
 
     /// Whether the tables do not wait for room.

@@ -10,7 +10,7 @@ use std::{
 
 use http::Response;
 
-use super::{common::Common, peeking::Peek, recent::Space, *};
+use super::{common::Common, disk::Space, peeking::Peek, *};
 use crate::{
     ambient::System,
     engine::{
