@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
-use super::{answer::Outcome, budget::Permit, buffered::Buffered, evidence::UpstreamError};
+use super::{budget::Permit, buffered::Buffered, ended::Outcome, evidence::UpstreamError};
 use crate::{BoxError, engine::problem::Fault};
 
 /// How many frames of a live body wait for a slow client.

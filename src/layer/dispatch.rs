@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    answer::{Outcome, Voice},
+    answer::Voice,
     body::RequestBody,
     claim::{Claim, End, Ending},
+    ended::Outcome,
     evidence::UpstreamError,
     exchange::Exchange,
     recording,

@@ -23,6 +23,7 @@ mod buffered;
 mod claim;
 mod dispatch;
 mod elsewhere;
+mod ended;
 mod evidence;
 mod exchange;
 mod follow;
@@ -41,7 +42,6 @@ mod waiters;
 /// Patience without a limit, as far as clocks go.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-pub use answer::Outcome;
 pub use body::{RequestBody, ResponseBody};
 #[cfg(feature = "proxy")]
 pub(crate) use buffered::is_timeout;
@@ -49,6 +49,7 @@ pub(crate) use buffered::is_timeout;
 pub(crate) use claim::Standing;
 #[cfg(feature = "proxy")]
 pub(crate) use dispatch::LATE;
+pub use ended::Outcome;
 pub use evidence::UpstreamError;
 pub use gate::{Gate, GateBuilder};
 pub use layer::IdempotencyLayer;

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
 use super::{
-    answer::Outcome,
     body::{RequestBody, ResponseBody},
     claim::{self, Ending},
     dispatch,
+    ended::Outcome,
     evidence::UpstreamError,
     exchange::Exchange,
     reply::Reply,

@@ -16,6 +16,7 @@ mod drain;
 mod headers;
 mod http2;
 mod inbound;
+mod inbound_body;
 mod link;
 mod observe;
 mod outbound;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     headers::{self, Peer},
-    inbound::InboundBody,
+    inbound_body::InboundBody,
     link::Link,
     outbound::{Observed, OutboundBody},
     route::{Outgoing, Route, Routes},

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower::Layer as _;
 
 use super::{
-    inbound::{InboundBody, Unfinished},
+    inbound_body::{InboundBody, Unfinished},
     observe::RouteMetrics,
     pipeline::{ServedBody, refuse},
     upstream::{Answering, Upstream, UpstreamBody},
