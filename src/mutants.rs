@@ -209,11 +209,15 @@ pub enum Mutant {
     HideDamage,
     /// A record is as old as its claim, whatever its owner has written since.
     AgeFromClaim,
+    /// What comes of a body after its answer is the head of another request.
+    TakeRestForHead,
+    /// A response has all the time that its client takes.
+    ReadPastTotal,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 101] = [
+    pub const ALL: [Self; 103] = [
         Self::ExpiredLeaseIsFree,
         Self::ReleaseOnReset,
         Self::AnswerBeforeRecording,
@@ -315,6 +319,8 @@ impl Mutant {
         Self::StayWithReplica,
         Self::HideDamage,
         Self::AgeFromClaim,
+        Self::TakeRestForHead,
+        Self::ReadPastTotal,
     ];
 }
 

@@ -232,10 +232,15 @@ async fn http_1_0() {
     let named = ["host", "x-forwarded-host"]
         .map(|name| backend.requests()[1].header(name).map(str::to_owned));
     assert_eq!(named, [(); 2].map(|()| Some("shop.example".to_owned())));
+    // An upgrade is not for HTTP/1.0 (RFC 9110, 7.8).
+    let upgrade =
+        b"POST /pay HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: echo\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(send(gate.address, upgrade).await.status, 201);
+    assert_eq!(backend.requests()[2].header("upgrade"), None);
     let chunked =
         b"POST /pay HTTP/1.0\r\nIdempotency-Key: c\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(send(gate.address, chunked).await.status, 400);
-    assert_eq!(backend.count(), 2);
+    assert_eq!(backend.count(), 3);
 }
 
 #[tokio::test]
@@ -246,12 +251,22 @@ async fn hosts_that_are_missing_or_contradict_each_other() {
         "POST /pay HTTP/1.1\r\nHost: a\r\nHost: b",
         "POST http://a/pay HTTP/1.1\r\nHost: b",
         "POST http://u:p@a/pay HTTP/1.1\r\nHost: u:p@a",
+        "POST /pay HTTP/1.1\r\nHost: u@a",
+        "POST /pay HTTP/1.1\r\nHost: a, b",
+        "POST /pay HTTP/1.1\r\nHost: a/b",
+        "POST /pay HTTP/1.1\r\nHost: a:x",
+        "POST /pay HTTP/1.0\r\nHost: a:b:1",
+        "POST * HTTP/1.1\r\nHost: a",
     ] {
         let request = format!("{head}\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n");
         let answer = send(gate.address, request.as_bytes()).await;
         assert_eq!((answer.status, answer.problem()), (400, "bad-request".to_owned()), "{head}");
     }
     is_untouched(&backend, &gate, "k").await;
+    for host in ["", "g:", "g:80", "127.0.0.1:80", "[::1]", "[::1]:80", "my_service:80"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(send(gate.address, request.as_bytes()).await.status, 201, "{host}");
+    }
     let absolute = b"POST http://g/pay?x=1 HTTP/1.1\r\nHost: g\r\nIdempotency-Key: abs\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(send(gate.address, absolute).await.status, 201);
     assert_eq!(backend.requests().last().unwrap().line, "POST /pay?x=1 HTTP/1.1");

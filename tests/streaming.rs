@@ -16,7 +16,11 @@ use support::{
     patience,
     scripted::{OK, Service},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 const CHUNKED: &str = "Host: g\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -70,6 +74,26 @@ async fn a_response_with_another_coding_is_none() {
     for key in [&[("Idempotency-Key", "twice")][..], &[]] {
         let answer = send(gate.address, &post_with("/raw/twice", key, "")).await;
         assert_eq!((answer.text(), answer.header("content-length")), ("hello", "5"));
+    }
+}
+
+/// A length that is said twice is one, and lengths that differ are none, also where nothing follows.
+#[tokio::test]
+async fn a_head_alone_has_one_length() {
+    let (backend, gate) = both("").await;
+    for (name, lengths, left) in [("one", ["5", "5"], Some("5")), ("none", ["5", "6"], None)] {
+        let [first, second] = lengths;
+        let head = format!("Content-Length: {first}\r\nContent-Length: {second}");
+        backend.put(name, format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes());
+        let mut client = TcpStream::connect(gate.address).await.unwrap();
+        let request = format!("HEAD /raw/{name} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let lengths: Vec<_> =
+            answer.lines().filter_map(|line| line.strip_prefix("content-length: ")).collect();
+        assert_eq!(lengths, Vec::from_iter(left), "{answer}");
     }
 }
 
@@ -218,6 +242,61 @@ async fn a_service_that_answers_early_holds_up_nobody_else() {
     for mut client in uploads {
         client.write(b"3\r\ntwo\r\n0\r\n\r\n").await;
     }
+}
+
+/// It answers before it has read all. The rest is a body for as long as it moves, whatever a head
+/// may take, and the next head begins after it.
+#[tokio::test]
+async fn the_rest_of_a_body_is_no_head() {
+    let service = Service::start().await;
+    let settings = "[server]\nthreads = 1\nhead_timeout = \"300ms\"";
+    let gate = Gate::start(&service.url(), settings).await;
+    let mut client = Connection::open(gate.address).await;
+    client.write(format!("POST /early HTTP/1.1\r\n{CHUNKED}3\r\none\r\n").as_bytes()).await;
+    let mut peer = service.accept().await;
+    peer.until("one\r\n").await;
+    peer.write(OK).await;
+    assert_eq!(client.answer().await.unwrap().text(), "ok");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        client.write(b"3\r\ntwo\r\n").await;
+        peer.until("two\r\n").await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    client.write(b"0\r\n\r\n").await;
+    peer.until("0\r\n\r\n").await;
+    let next = format!("POST /up HTTP/1.1\r\n{CHUNKED}3\r\none\r\n0\r\n\r\n");
+    client.write(next.as_bytes()).await;
+    let answering = async {
+        let mut peer = service.accept().await;
+        peer.until("0\r\n\r\n").await;
+        peer.write(OK).await;
+        peer
+    };
+    let (_peer, answer) = tokio::join!(answering, client.answer());
+    assert_eq!(answer.unwrap().text(), "ok");
+}
+
+/// The service always has something to send, and its client is slow.
+#[tokio::test]
+async fn a_slow_client_has_no_more_time_for_an_exchange() {
+    let service = Service::start().await;
+    let gate = Gate::start(&service.url(), "[upstream]\ntotal_timeout = \"1s\"").await;
+    let mut client = TcpStream::connect(gate.address).await.unwrap();
+    client.write_all(b"GET /endless HTTP/1.1\r\nHost: g\r\n\r\n").await.unwrap();
+    let mut peer = service.accept().await;
+    peer.head().await;
+    peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n").await;
+    let sending =
+        tokio::spawn(async move { while peer.stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {} });
+    let (begin, mut piece) = (Instant::now(), [0; 1 << 14]);
+    while begin.elapsed() < Duration::from_millis(1500) {
+        client.read(&mut piece).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let rest = async { while client.read(&mut piece).await.is_ok_and(|length| length > 0) {} };
+    timeout(patience(), rest).await.expect("the response ends");
+    timeout(patience(), sending).await.expect("the service is let go").unwrap();
 }
 
 /// HTTP/1.0 knows no chunks, so a connection whose service speaks it is not for a body without

@@ -54,8 +54,10 @@ struct Access(Option<Arc<str>>);
 impl Access {
     fn is_granted(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.0 else { return true };
-        let given =
-            headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let given = headers.get(AUTHORIZATION).and_then(|value| {
+            let (scheme, given) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given.trim_ascii())
+        });
         // Digests are compared in constant time, and so say nothing about the token.
         given.is_some_and(|given| blake3::hash(given) == blake3::hash(token.as_bytes()))
     }
@@ -115,6 +117,13 @@ fn read_token(path: &std::path::Path) -> Result<String, StartError> {
             "admin.token_file: the token in {path} is shorter than 16 characters; write a random one"
         )));
     }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let path = path.display();
+        return Err(StartError::new(format!(
+            "admin.token_file: {path} has more than one token, or one that no header can carry; \
+             write one line of letters, digits and signs"
+        )));
+    }
     Ok(token.to_owned())
 }
 
@@ -127,7 +136,7 @@ async fn authorize(
     if access.is_granted(&headers) {
         next.run(request).await
     } else {
-        let challenge = [(axum::http::header::WWW_AUTHENTICATE, "Bearer")];
+        let challenge = [(axum::http::header::WWW_AUTHENTICATE, "Bearer realm=\"oncegate\"")];
         (StatusCode::UNAUTHORIZED, challenge, "send the token of admin.token_file\n")
             .into_response()
     }

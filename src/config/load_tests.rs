@@ -86,6 +86,12 @@ fn settings_that_contradict_each_other_are_named() {
         ("[idempotency]\nfingerprint.ignore = [\"/a\"]", &["fingerprint.ignore", "json"]),
         ("[idempotency]\nunknown_retention = \"1s\"", &["idempotency.unknown_retention", "lease"]),
         (
+            "[idempotency]\non_unknown = \"reconcile\"\nreconcile.request = \"GET /\"\n\
+             reconcile.executed = { status = [200], json = \"/a\", equals = nan }\n\
+             reconcile.not_executed = { status = [404] }",
+            &["reconcile.executed", "`equals`"],
+        ),
+        (
             "[idempotency]\nmax_response_body = \"300MiB\"",
             &["idempotency.max_response_body", "at most 256MiB"],
         ),

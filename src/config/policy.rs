@@ -134,6 +134,9 @@ fn reconcile(
             None if raw.equals.is_some() => {
                 Err(ConfigError::setting(&setting, "`equals` needs `json` to say where"))
             }
+            Some(_) if raw.equals == Some(serde_json::Value::Null) => {
+                Err(ConfigError::setting(&setting, "`equals` is a number that JSON does not have"))
+            }
             _ => Ok(Matcher {
                 status: raw.status.iter().map(|status| status.0).collect(),
                 json: raw.json,

@@ -173,7 +173,14 @@ impl FromStr for Network {
         if prefix > longest {
             return Err(error());
         }
-        Ok(Self { address, prefix })
+        // Peers are compared by their address of IPv4, where they have one.
+        Ok(match address {
+            std::net::IpAddr::V6(mapped) if prefix >= 96 => match mapped.to_ipv4_mapped() {
+                Some(address) => Self { address: address.into(), prefix: prefix - 96 },
+                None => Self { address, prefix },
+            },
+            address => Self { address, prefix },
+        })
     }
 }
 

@@ -192,7 +192,8 @@ fn breaking_share(text: &str) -> Result<Share, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse().map(Duration::from_secs).map_err(|_| "whole seconds, say 60".to_owned())
+    let seconds = text.parse::<u32>().map_err(|_| "whole seconds, say 60".to_owned())?;
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 #[cfg(test)]

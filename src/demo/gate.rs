@@ -92,9 +92,9 @@ pub(crate) async fn start(options: GateOptions) -> Result<RunningGate, DemoError
         "server.listen = '127.0.0.1:0'\n\
          admin.listen = '127.0.0.1:0'\n\
          upstream.url = '{upstream}'\n\
-         store.url = 'file:{}'\n\
+         store.url = {}\n\
          {}\n",
-        data.display(),
+        toml::Value::from(format!("file:{}", data.display())),
         on_unknown.settings(),
     );
     let config = Config::load(&Sources::text(&settings)).map_err(|error| failed(error.into()))?;

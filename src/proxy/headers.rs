@@ -1,13 +1,14 @@
 //! What a proxy changes in heads (RFC 9110, 7.6), in both directions.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, DATE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+        VIA,
     },
-    uri::PathAndQuery,
+    uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
 
@@ -36,6 +37,12 @@ pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
     if hosts.next().is_some() {
         return Err(Problem::BadRequest("The request has more than one Host header."));
     }
+    if host.is_some_and(|host| !is_host(host.as_bytes())) {
+        return Err(Problem::BadRequest("The Host header names no host."));
+    }
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        return Err(Problem::BadRequest("Only OPTIONS may be asked of the server as a whole."));
+    }
     match (host, request.uri().authority()) {
         (_, Some(authority)) if authority.as_str().contains('@') => {
             Err(Problem::BadRequest("The request target has a user, which names no host."))
@@ -50,6 +57,24 @@ pub(crate) fn screen<B>(request: &Request<B>) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether it is a host, and perhaps a port (RFC 9112, 3.2). An empty one is a host.
+fn is_host(host: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let colon = host.iter().rposition(|byte| !byte.is_ascii_digit());
+    let name = match colon {
+        Some(at) if host[at] == b':' => &host[..at],
+        Some(_) | None => host,
+    };
+    // As nearly all of them are.
+    if name.iter().all(is_plain) && host.len() - name.len() <= ":65535".len() {
+        return true;
+    }
+    Authority::try_from(host).is_ok_and(|authority| {
+        let port = &authority.as_str()[authority.host().len()..];
+        !authority.as_str().contains('@') && (port.is_empty() || authority.port_u16().is_some())
+    })
 }
 
 /// Who is at the other end of a client's connection.
@@ -164,21 +189,28 @@ pub(crate) fn to_upstream<B: Body>(request: &mut Request<B>) -> bool {
     let is_chunked = matches!(*request.method(), Method::GET | Method::HEAD)
         && !request.body().is_end_stream()
         && !request.headers().contains_key(CONTENT_LENGTH);
-    // A keyed request has one response, so it is never a tunnel.
-    let is_keyed = request.extensions().get::<Key>().is_some();
+    // Where a body is expected, HTTP/1.1 says that there is none (RFC 9110, 8.6).
+    let is_empty = request.body().is_end_stream()
+        && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+        && !request.headers().contains_key(CONTENT_LENGTH);
+    // A keyed request has one response, so it is never a tunnel; nor is one of HTTP/1.0, whose
+    // upgrade is to be ignored (RFC 9110, 7.8).
+    let stays = request.extensions().get::<Key>().is_some() || version < Version::HTTP_11;
     let headers = request.headers_mut();
     let switches = headers.keys().any(|name| is_hop_by_hop(name) || *name == EXPECT)
-        && for_this_hop(headers, is_keyed);
+        && for_this_hop(headers, stays);
     if is_chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if is_empty {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers.append(VIA, via(version));
     switches
 }
 
 /// Takes away what was said to this hop, and says to the next one what it has to know.
-fn for_this_hop(headers: &mut HeaderMap, is_keyed: bool) -> bool {
-    let upgrade = (!is_keyed && is_upgrade(headers))
+fn for_this_hop(headers: &mut HeaderMap, stays: bool) -> bool {
+    let upgrade = (!stays && is_upgrade(headers))
         .then(|| protocols(headers).collect::<Vec<_>>().join(&b", "[..]))
         .and_then(|protocols| HeaderValue::from_bytes(&protocols).ok());
     let trailers = headers
@@ -253,6 +285,11 @@ pub(crate) fn from_upstream<B>(response: &mut Response<B>) {
         strip_hop_by_hop(headers);
     }
     headers.append(VIA, via(version));
+    // Else each of its replays would say another one (RFC 9110, 6.6.1).
+    if !switching && !headers.contains_key(DATE) {
+        let now = httpdate::fmt_http_date(SystemTime::now());
+        headers.extend(HeaderValue::try_from(now).ok().map(|now| (DATE, now)));
+    }
 }
 
 /// Whether the request asks for another protocol on this connection.

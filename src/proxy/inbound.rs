@@ -85,7 +85,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.is_busy() {
+        // A body may go on after its answer, and has limits of its own.
+        if self.is_busy() || read.is_ready() && self.pace.wants_more() {
             return read;
         }
         if read.is_ready() {
@@ -120,6 +121,11 @@ impl<I> Paced<I> {
 
     /// Ready when there is no use in waiting for the client any more.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pace.wants_more() {
+            // Nobody says when it is over, so it is looked at again.
+            let _ = self.timer.poll_until(Instant::now() + REST, cx);
+            return Poll::Pending;
+        }
         if !self.begun && self.closing.has_begun(cx) {
             return Poll::Ready(Ok(()));
         }

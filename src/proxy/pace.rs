@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::{tunnel::Tunnel, turn::Turn};
+use crate::mutants::{Mutant, is_active};
 
 /// How long a head of HTTP/1 may be, in either direction, and how much of a body the HTTP
 /// library holds. Beyond it the library answers a request with 431, and takes a response for
@@ -30,6 +31,8 @@ struct Shared {
     exchanges: AtomicUsize,
     /// The number of the exchange if nobody has seen the end of its request's body, else 0.
     unread: AtomicUsize,
+    /// The same as long as somebody wants it, whether or not it was answered already.
+    wanted: AtomicUsize,
     /// Nothing was to be done for a while.
     resting: AtomicBool,
     head: Mutex<Head>,
@@ -38,7 +41,7 @@ struct Shared {
     turn: Turn,
 }
 
-/// What arrived since the last exchange.
+/// What arrived since the last exchange, and is no part of its body.
 #[derive(Debug, Default)]
 struct Head {
     /// The head of the next request, and perhaps more.
@@ -55,6 +58,7 @@ impl Pace {
         self.0.busy.store(true, Ordering::Relaxed);
         self.0.exchanges.fetch_add(1, Ordering::Relaxed);
         self.0.unread.store(0, Ordering::Relaxed);
+        self.0.wanted.store(0, Ordering::Relaxed);
         self.rest(false);
         Busy(self.clone())
     }
@@ -63,6 +67,7 @@ impl Pace {
     pub(crate) fn unread(&self) -> Unread {
         let exchange = self.exchanges();
         self.0.unread.store(exchange, Ordering::Relaxed);
+        self.0.wanted.store(exchange, Ordering::Relaxed);
         Unread { pace: self.clone(), exchange }
     }
 
@@ -122,6 +127,11 @@ impl Pace {
         self.0.unread.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether what comes is the rest of a request's body that somebody wants.
+    pub(super) fn wants_more(&self) -> bool {
+        self.0.wanted.load(Ordering::Relaxed) != 0 && !is_active(Mutant::TakeRestForHead)
+    }
+
     /// Keeps what has come of a head. True if that is more than usual.
     pub(super) fn keep(&self, bytes: &[u8], first: bool) -> bool {
         let mut head = self.head();
@@ -171,7 +181,16 @@ impl Unread {
 
     /// The end was seen, which matters as long as no other exchange has begun.
     pub(super) fn end(self) {
-        let unread = &self.pace.0.unread;
-        let _ = unread.compare_exchange(self.exchange, 0, Ordering::Relaxed, Ordering::Relaxed);
+        self.clear(&self.pace.0.unread);
+    }
+
+    fn clear(&self, state: &AtomicUsize) {
+        let _ = state.compare_exchange(self.exchange, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.clear(&self.pace.0.wanted);
     }
 }

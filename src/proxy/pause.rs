@@ -55,6 +55,12 @@ impl Pause {
         }
     }
 
+    /// Whether the time for all has passed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            && !is_active(Mutant::ReadPastTotal)
+    }
+
     /// Ready when nothing has come for too long.
     pub(crate) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = *self.until.get_or_insert_with(|| {

@@ -94,8 +94,9 @@ impl Server {
                 Client { peer, limits, http2, pipeline, closing }.serve(stream)
             }
         });
-        let workers = Workers::start(services, &connections, &tunnels)
-            .map_err(|error| StartError::new(format!("cannot start a thread: {error}")))?;
+        let workers = Workers::start(services, &connections, &tunnels).map_err(|error| {
+            StartError::new(format!("server.threads: cannot start a thread: {error}"))
+        })?;
         let readiness = Readiness::new(gate.clone(), metrics.page(), gauges);
         let admin = admin::Server::bind(&config.admin, readiness).await?;
         Ok(Self {
@@ -147,6 +148,8 @@ impl Server {
             settings, gate, workers, connections, tunnels, closing, listener, admin, ..
         } = self;
         let stop = CancellationToken::new();
+        // Who drops this future ends what runs beside it, too.
+        let _stopping = stop.clone().drop_guard();
         let admin = tokio::spawn(admin.run(stop.clone()));
         tokio::spawn(watch(gate.clone(), stop.clone()));
         tokio::spawn(release(stop.clone()));
@@ -188,7 +191,12 @@ pub(crate) async fn rest_after(error: &io::Error) {
             | io::ErrorKind::Interrupted
     );
     if !of_the_peer {
-        tracing::error!(%error, "no connection can be accepted; raise the limit of open files or lower server.max_connections");
+        // EMFILE and ENFILE, the same number on every Unix.
+        let advice = match error.raw_os_error() {
+            Some(23 | 24) => "; raise the limit of open files or lower server.max_connections",
+            Some(_) | None => "",
+        };
+        tracing::error!(%error, "no connection can be accepted{advice}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

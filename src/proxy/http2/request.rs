@@ -11,16 +11,13 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use http_body::Body;
-
 use crate::{
     engine::problem::Problem,
     mutants::{Mutant, is_active},
 };
 
-/// Moves the authority into `Host`, joins the crumbs of a cookie, and says the length of
-/// what has no body.
-pub(super) fn translate<B: Body>(request: &mut Request<B>) -> Result<(), Problem> {
+/// Moves the authority into `Host`, and joins the crumbs of a cookie.
+pub(super) fn translate<B>(request: &mut Request<B>) -> Result<(), Problem> {
     // A tunnel has no path; it is refused with the other methods that are not served.
     if request.method() == Method::CONNECT {
         return Ok(());
@@ -29,13 +26,7 @@ pub(super) fn translate<B: Body>(request: &mut Request<B>) -> Result<(), Problem
     one_length(request.headers())?;
     let host = host(request.headers(), request.uri().authority())?;
     *request.uri_mut() = Uri::from(path);
-    // Where a body is expected, HTTP/1.1 says that there is none (RFC 9110, 8.6).
-    let is_empty = request.body().is_end_stream()
-        && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let headers = request.headers_mut();
-    if is_empty {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
     if let Some(host) = host {
         headers.insert(HOST, host);
     }

@@ -80,6 +80,11 @@ impl<B: Send + 'static> Body for UpstreamBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        // Where the client is slower than the service there is always something to read.
+        if self.pause.is_over() {
+            self.home = None;
+            return Poll::Ready(Some(Err(UpstreamError::sent(Fault::ResponseTimeout))));
+        }
         let mut frame = self.next(&mut quiet());
         if frame.is_pending() {
             frame = self.next(cx);

@@ -29,7 +29,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, HOST},
+};
 use http_body::Body;
 use metrics::Histogram;
 use tokio::time::{Instant, timeout_at};
@@ -147,6 +150,7 @@ where
         let switches = headers::to_upstream(request);
         let may_move = !keyed && !request.body().is_end_stream();
         let is_head = request.method() == Method::HEAD;
+        let has_host = request.headers().contains_key(HOST);
         let mut now = since;
         loop {
             let (pool, mut connection) = match deadline {
@@ -158,6 +162,9 @@ where
                 let what =
                     "its claim was lost while a connection was made (upstream.connect_timeout)";
                 return Err(UpstreamError::unsent(Fault::ConnectTimeout).because(what));
+            }
+            if !has_host {
+                request.headers_mut().remove(HOST);
             }
             headers::address(request, pool.url());
             let (mark, reused) = (connection.meter.written(), connection.reused);
@@ -179,10 +186,12 @@ where
                         connection.hand_over();
                     }
                     connection.note(response.version());
-                    if has_body(response.status(), is_head)
-                        && let Err(why) = headers::one_framing(response.headers_mut())
-                    {
-                        return Err(UpstreamError::sent(Fault::Protocol).because(why));
+                    if let Err(why) = headers::one_framing(response.headers_mut()) {
+                        if has_body(response.status(), is_head) {
+                            return Err(UpstreamError::sent(Fault::Protocol).because(why));
+                        }
+                        // Nothing is framed by it.
+                        response.headers_mut().remove(CONTENT_LENGTH);
                     }
                     headers::from_upstream(&mut response);
                     let home = (pool, connection);
