@@ -189,19 +189,8 @@ async fn whose_key_has_a_record_does_not_pass() {
 #[tokio::test(start_paused = true)]
 async fn what_was_found_to_be_executed_does_not_pass() {
     let (store, gate) = Failing::new(None);
-    let status = |status| Matcher { status: vec![status], json: None, equals: None };
-    let reconcile = Reconcile {
-        request: "GET /lookup/{key}".parse().unwrap(),
-        executed: status(StatusCode::OK),
-        not_executed: status(StatusCode::NOT_FOUND),
-        quiescence: SECOND,
-        timeout: SECOND,
-    };
-    let policy = Policy {
-        on_store_down: OnStoreDown::Pass,
-        on_unknown: OnUnknown::Reconcile(Arc::new(reconcile)),
-        ..Policy::default()
-    };
+    let policy =
+        Policy { on_store_down: OnStoreDown::Pass, on_unknown: lookup(), ..Policy::default() };
     let payments = Arc::new(AtomicUsize::new(0));
     let paid = Arc::clone(&payments);
     let service = IdempotencyLayer::new(gate, policy).layer(service_fn(move |request: Inbound| {
@@ -289,10 +278,30 @@ async fn what_passes_is_renewed_where_its_claim_was_made() {
 /// The store is gone while the service is waited for.
 #[tokio::test(start_paused = true)]
 async fn what_this_gate_still_waits_for_does_not_pass() {
+    for asks in [false, true] {
+        what_is_waited_for_does_not_pass(asks).await;
+    }
+}
+
+/// The service is asked, and believed after a second.
+fn lookup() -> OnUnknown {
+    let status = |status| Matcher { status: vec![status], json: None, equals: None };
+    OnUnknown::Reconcile(Arc::new(Reconcile {
+        request: "GET /lookup/{key}".parse().unwrap(),
+        executed: status(StatusCode::OK),
+        not_executed: status(StatusCode::NOT_FOUND),
+        quiescence: SECOND,
+        timeout: SECOND,
+    }))
+}
+
+async fn what_is_waited_for_does_not_pass(asks: bool) {
     let (store, gate) = Failing::new(None);
+    let on_unknown = if asks { lookup() } else { OnUnknown::Hold };
     let policy = Policy {
         on_store_down: OnStoreDown::Pass,
         response_timeout: Some(SECOND * 10),
+        on_unknown,
         ..Policy::default()
     };
     let payments = Arc::new(AtomicUsize::new(0));
@@ -307,7 +316,9 @@ async fn what_this_gate_still_waits_for_does_not_pass() {
     store.fails_to_swap.store(true, SeqCst);
     store.fails_to_claim.store(true, SeqCst);
     assert_eq!(outcome(first.await.unwrap()), Outcome::Unknown);
-    assert_eq!(outcome(service.clone().oneshot(payment()).await), Outcome::Unknown);
+    // Where a lookup could find out, it is still under way to this gate.
+    let told = if asks { Outcome::Conflict } else { Outcome::Unknown };
+    assert_eq!(outcome(service.clone().oneshot(payment()).await), told);
     // When the store has heard of it, others see for themselves, and an operator is heard.
     store.fails_to_swap.store(false, SeqCst);
     store.fails_to_claim.store(false, SeqCst);

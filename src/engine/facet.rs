@@ -1,8 +1,9 @@
 //! Values of a request that say on whose behalf it was made.
 //!
 //! Facets partition the key space (`scope`) and take part in the fingerprint
-//! (`principal`). They are read, never verified: a token is authenticated by
-//! the backend, and a facet only keeps two callers apart.
+//! (`principal`). They are read, never verified: a facet only keeps two callers apart. A whole
+//! `Authorization` is as good as the caller's word to the backend; a claim of a token, or a user
+//! without his password, is not, since the backend hears nothing of a replay.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 

@@ -166,7 +166,9 @@ pub enum OnUnknown {
     Hold,
     /// Dispatched again, for backends that deduplicate by the forwarded key.
     Retry,
-    /// The backend is asked, and what it says decides.
+    /// The backend is asked, and what it says decides. A layer asks the service that it wraps, so
+    /// that has to be one that answers lookups: the whole router, and not the routes of a payment
+    /// by themselves, as `Router::layer` of axum wraps them.
     Reconcile(Arc<Reconcile>),
 }
 

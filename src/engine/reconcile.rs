@@ -136,8 +136,8 @@ pub enum TemplateError {
 
 impl Template {
     /// Fills the gaps from the request whose outcome is unknown, values
-    /// percent-encoded. `None` when the request has no value for a gap, or the
-    /// result is no request target.
+    /// percent-encoded. `None` when the request has no value for a gap, an empty one or one of
+    /// dots alone, for which services look elsewhere, or the result is no request target.
     #[must_use]
     pub fn fill(&self, key: &str, head: &Parts, body: &[u8]) -> Option<(Method, PathAndQuery)> {
         let mut target = String::new();
@@ -146,6 +146,9 @@ impl Template {
                 Segment::Text(text) => target.push_str(text),
                 Segment::Gap(gap) => {
                     let value = gap.value(key, head, body)?;
+                    if matches!(&*value, "" | "." | "..") {
+                        return None;
+                    }
                     target.extend(utf8_percent_encode(&value, RESERVED));
                 }
             }
@@ -246,6 +249,10 @@ mod tests {
         );
         assert_eq!(fill("GET /p/{json:/none}", body), None);
         assert_eq!(fill("GET /p/{header:none}", body), None);
+        for elsewhere in ["", ".", ".."] {
+            let body = format!(r#"{{"reference":"{elsewhere}"}}"#);
+            assert_eq!(fill("GET /p/{json:/reference}", &body), None, "{elsewhere:?}");
+        }
     }
 
     #[test]

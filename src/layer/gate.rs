@@ -54,7 +54,6 @@ struct Shared {
 /// # Defaults
 /// The empty secret, a cache of 64 MiB, request bodies of 256 MiB in all, the
 /// system's clock and randomness, the process id as the node's name.
-#[derive(Debug)]
 pub struct GateBuilder {
     store: Arc<dyn Store>,
     ambient: Arc<dyn Ambient>,
@@ -62,6 +61,18 @@ pub struct GateBuilder {
     node: Arc<str>,
     cache: usize,
     max_buffered: usize,
+}
+
+impl std::fmt::Debug for GateBuilder {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GateBuilder")
+            .field("store", &self.store)
+            .field("node", &self.node)
+            .field("cache", &self.cache)
+            .field("max_buffered", &self.max_buffered)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GateBuilder {

@@ -121,7 +121,7 @@ impl<I> Paced<I> {
 
     /// Ready when there is no use in waiting for the client any more.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pace.wants_more() {
+        if self.pace.wants_more() && !is_active(Mutant::RestInBody) {
             // Nobody says when it is over, so it is looked at again.
             let _ = self.timer.poll_until(Instant::now() + REST, cx);
             return Poll::Pending;

@@ -153,16 +153,18 @@ impl Claim {
             }
             (Ok(_), ..) => {}
             (Err(error), lead, record) => {
-                // The lease says the same a little later. Until then duplicates hear it here, where
-                // the policy lets nobody act on it: they must not pass a store that is down.
+                // The lease says the same a little later. Until then nobody may pass a store that is
+                // down with a key that is waited for here: duplicates hear that it is unknown, where
+                // the policy lets nobody act on that, or in use. Under `retry` it is sent again.
                 tracing::warn!(key = %held.key, %error, "an unknown outcome was not recorded");
-                if let (Some(lead), Some(record)) = (lead, record)
-                    && matches!(held.policy.on_unknown, OnUnknown::Hold)
-                    && !is_active(Mutant::FreeWhatIsUnwritten)
-                {
-                    lead.show(View::Seen(record, asked));
-                    held.lead = Mutex::new(Some(lead));
+                let (Some(lead), Some(record)) = (lead, record) else { return };
+                match held.policy.on_unknown {
+                    _ if is_active(Mutant::FreeWhatIsUnwritten) => return,
+                    OnUnknown::Hold => lead.show(View::Seen(record, asked)),
+                    OnUnknown::Reconcile(_) => {}
+                    OnUnknown::Retry => return,
                 }
+                held.lead = Mutex::new(Some(lead));
             }
         }
     }
