@@ -96,8 +96,11 @@ impl Shelf {
     }
 
     fn write(&mut self, key: &StoreKey, record: &Record, keep: Keep, now: Timestamp) {
-        let before = self.entries.get(key).map(|entry| entry.written);
-        let written = before.filter(|_| is_active(Mutant::AgeFromClaim)).unwrap_or(now);
+        let written = if is_active(Mutant::AgeFromClaim) {
+            self.entries.get(key).map_or(now, |before| before.written)
+        } else {
+            now
+        };
         self.forget(key);
         let until = now.after(keep.record);
         let response_until = keep.response.map(|keep| now.after(keep));
