@@ -200,6 +200,11 @@ async fn what_stops_a_start_is_one_clear_line() {
     let gate = Process::start(&store, &backend.url(), None);
     let free = Port::take();
     let (taken, free) = (gate.address.to_string(), free.address().to_string());
+    let any = "127.0.0.1:0";
+    let [tokens, config] = ["tokens", "gate.toml"].map(|name| folder.path().join(name));
+    std::fs::write(&tokens, "0123456789abcdef\nfedcba9876543210\n").unwrap();
+    std::fs::write(&config, format!("admin.token_file = {tokens:?}")).unwrap();
+    let two_tokens = config.display().to_string();
     let cases = [
         (
             vec!["--listen", &taken, "--admin", &free, "--store", "memory:"],
@@ -228,6 +233,11 @@ async fn what_stops_a_start_is_one_clear_line() {
             vec!["admin.listen", "token_file"],
         ),
         (vec!["--config", "/nowhere/gate.toml"], 2, vec!["/nowhere/gate.toml"]),
+        (
+            vec!["--config", &two_tokens, "--listen", any, "--admin", any, "--store", "memory:"],
+            1,
+            vec!["admin.token_file", "more than one token"],
+        ),
     ];
     for (arguments, code, parts) in cases {
         let output = oncegate(&[&["serve"], &arguments[..]].concat());

@@ -38,6 +38,18 @@ fn is_unknown(answer: &Answer) -> bool {
     answer.status == 409 && answer.problem() == "outcome-unknown"
 }
 
+/// Sends a request until its outcome is known, and counts the answers before.
+async fn until_known(gate: &Gate, request: &[u8]) -> (Answer, usize) {
+    let mut before = 0;
+    loop {
+        let answer = send(gate.address, request).await;
+        if !is_unknown(&answer) {
+            return (answer, before);
+        }
+        before += 1;
+    }
+}
+
 #[tokio::test]
 async fn what_was_executed_is_found_and_replayed() {
     let (backend, gate) = both(&reconcile("1h")).await;
@@ -69,14 +81,7 @@ async fn what_was_not_executed_is_dispatched_once_after_the_quiescence() {
     // It is unknown at some moment after this one.
     let begin = std::time::Instant::now();
     assert_eq!(send(gate.address, &pay("/lost-once/1", "k")).await.status, 502);
-    let mut retries = 0;
-    let answer = loop {
-        let retry = send(gate.address, &pay("/lost-once/1", "k")).await;
-        if !is_unknown(&retry) {
-            break retry;
-        }
-        retries += 1;
-    };
+    let (answer, retries) = until_known(&gate, &pay("/lost-once/1", "k")).await;
     let waited = begin.elapsed();
     assert!(
         waited >= Duration::from_millis(700),
@@ -93,14 +98,7 @@ async fn what_arrives_within_the_quiescence_is_not_sent_again() {
     let (backend, gate) = both(&reconcile("3s")).await;
     assert_eq!(send(gate.address, &pay("/late-once/1", "k")).await.status, 502);
     assert_eq!(backend.executions("k"), 0, "it has not arrived yet");
-    let mut retries = 0;
-    let answer = loop {
-        let retry = send(gate.address, &pay("/late-once/1", "k")).await;
-        if !is_unknown(&retry) {
-            break retry;
-        }
-        retries += 1;
-    };
+    let (answer, retries) = until_known(&gate, &pay("/late-once/1", "k")).await;
     assert!(retries > 0, "lookups before it has arrived prove nothing");
     assert_eq!((answer.status, answer.header("idempotent-reconciled")), (200, "true"));
     assert_eq!(backend.executions("k"), 1);

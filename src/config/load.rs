@@ -247,3 +247,7 @@ fn suggest(message: &str) -> String {
 #[cfg(test)]
 #[path = "load_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "variables_tests.rs"]
+mod variables_tests;

@@ -202,6 +202,8 @@ mod tests {
         assert!(contains("10.0.0.0/8", "10.255.0.1"));
         assert!(contains("10.0.0.0/8", "::ffff:10.1.1.1"));
         assert!(!contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("::ffff:10.0.0.0/104", "10.1.1.1"));
+        assert!(!contains("::ffff:10.0.0.0/104", "11.0.0.1"));
         assert!(contains("0.0.0.0/0", "203.0.113.9"));
         assert!(contains("::1", "::1") && !contains("::1", "::2"));
         for wrong in ["10.0.0.0/33", "ten", "10.0.0.0/", ""] {

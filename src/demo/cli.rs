@@ -237,6 +237,7 @@ mod tests {
     fn what_makes_no_sense_is_a_usage_error() {
         for line in [
             "demo --before 0",
+            "demo storm --direct l:1 --gate l:2 --ledger p:3 --wait 18446744073709551615",
             "demo --after 1",
             "demo --before much",
             "demo --payments 3",

@@ -53,6 +53,11 @@ fn what_a_proxy_may_not_forward_is_refused() {
     let mut absolute = request(&[("host", "b")]);
     *absolute.uri_mut() = "http://a/pay".parse().unwrap();
     assert!(screen(&absolute).is_err());
+    let mut all = request(&[("host", "a")]);
+    *all.uri_mut() = "*".parse().unwrap();
+    assert!(screen(&all).is_err());
+    *all.method_mut() = Method::OPTIONS;
+    assert_eq!(screen(&all), Ok(()));
     let mut connect = request(&[("host", "a")]);
     *connect.method_mut() = http::Method::CONNECT;
     assert_eq!(screen(&connect), Err(Problem::MethodNotServed));
@@ -121,6 +126,7 @@ fn a_request_becomes_this_hops_own() {
         ("via", "1.1 edge"),
     ]);
     assert!(!to_upstream(&mut one));
+    assert_eq!(one.headers()[CONTENT_LENGTH], "0", "a POST says that it has no body");
     assert!(!one.headers().contains_key("x-private") && !one.headers().contains_key(EXPECT));
     assert_eq!(
         (&one.headers()[TE], &one.headers()[CONNECTION]),

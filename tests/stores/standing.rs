@@ -182,9 +182,7 @@ async fn a_primary_that_was_a_replica_meanwhile_is_noticed() {
     assert_eq!(claim(&store).await, Ok(Claimed::Mine));
     eventually("the replica has the marker", async || other.has_all_of(&primary)).await;
     other.promote();
-    let port = other.address().port().to_string();
-    let mut connection = primary.connection();
-    redis::cmd("REPLICAOF").arg(&["127.0.0.1", &port]).exec(&mut connection).unwrap();
+    primary.follow(&other);
     eventually("it copies the other", async || {
         primary.every_info().get::<String>("master_link_status").as_deref() == Some("up")
     })
@@ -205,9 +203,7 @@ async fn who_sees_that_a_server_is_no_primary_connects_anew() {
     assert_eq!(claim(&store).await, Ok(Claimed::Mine));
     eventually("the replica has the claim", async || other.has_all_of(&primary)).await;
     other.promote();
-    let port = other.address().port().to_string();
-    let mut connection = primary.connection();
-    redis::cmd("REPLICAOF").arg(&["127.0.0.1", &port]).exec(&mut connection).unwrap();
+    primary.follow(&other);
     assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
     link.lead_to(other.address());
     eventually("it is at the new primary", async || match store.ping().await {

@@ -105,6 +105,13 @@ impl Server {
         redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut self.connection()).expect("promoted");
     }
 
+    /// Makes a primary a replica of another one. It closes no connection for that.
+    pub(crate) fn follow(&self, primary: &Self) {
+        let port = primary.address().port().to_string();
+        let follow = ["127.0.0.1", &port];
+        redis::cmd("REPLICAOF").arg(&follow).exec(&mut self.connection()).expect("demoted");
+    }
+
     /// Kills the server.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the server can be killed");
